@@ -263,6 +263,20 @@ func TestSysctls(t *testing.T) {
 				t.Errorf("got %q, %v, want %s", got, err, want)
 			}
 		}
+		// What was opened once is found in the kernel's cache again: the directory of lo would have another inode.
+		var seen []uint64
+		for range 2 {
+			var stat unix.Stat_t
+			fd, err := other.openSysctl("ipv4", "lo", "", unix.O_PATH)
+			if err := errors.Join(err, unix.Fstat(fd, &stat)); err != nil {
+				t.Error(err)
+			}
+			defer unix.Close(fd)
+			seen = append(seen, stat.Ino)
+		}
+		if seen[0] != seen[1] {
+			t.Errorf("got inodes %v of one directory, want one", seen)
+		}
 	})
 }
 

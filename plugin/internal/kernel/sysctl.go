@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"runtime"
 	"strings"
 
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -66,8 +68,39 @@ func (n *Namespace) openSysctl(family, link, key string, flags int) (int, error)
 	if err != nil {
 		return -1, err
 	}
-	fd, err := unix.Openat(dir, filepath.Join(link, key), flags|unix.O_CLOEXEC, 0)
-	return fd, openError(err, family, link, key)
+	fd := -1
+	err = n.inside(func() (err error) {
+		fd, err = unix.Openat(dir, filepath.Join(link, key), flags|unix.O_CLOEXEC, 0)
+		return openError(err, family, link, key)
+	})
+	return fd, err
+}
+
+// inside runs a function with the calling thread in the namespace. A thread of another one may open settings too, but
+// takes none that the kernel has cached (proc_sys_compare): each time it would leave two entries more in the cache,
+// which all later calls go through.
+func (n *Namespace) inside(do func() error) error {
+	if n.current {
+		return do()
+	}
+	runtime.LockOSThread()
+	own, err := netns.Get()
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("own network namespace: %w", err)
+	}
+	defer own.Close()
+	if err := netns.Set(n.ns); err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("enter network namespace: %w", err)
+	}
+	err = do()
+	if back := netns.Set(own); back != nil {
+		// The thread stays locked: nobody else may use it.
+		return errors.Join(err, fmt.Errorf("leave network namespace: %w", back))
+	}
+	runtime.UnlockOSThread()
+	return err
 }
 
 func openError(err error, family string, parts ...string) error {
@@ -88,15 +121,10 @@ func (n *Namespace) settingsOf(family string) (int, error) {
 		return dir, nil
 	}
 	dir := -1
-	open := func() (err error) {
+	if err := n.inside(func() (err error) {
 		dir, err = unix.Open(sysctlPath(family), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		return openError(err, family)
-	}
-	do := n.Do
-	if n.current {
-		do = func(open func() error) error { return open() }
-	}
-	if err := do(open); err != nil {
+	}); err != nil {
 		return -1, err
 	}
 	if n.settings == nil {
