@@ -75,6 +75,35 @@ func TestNamespace_DefaultLink(t *testing.T) {
 	})
 }
 
+// The kernel makes the main table with its first route, and refuses to list it before.
+func TestNamespace_MainRoutesOver(t *testing.T) {
+	inNamespace(t, func(t *testing.T, n *Namespace) {
+		link := veth(t, "eth0")
+		check := func(want int) {
+			t.Helper()
+			if got, err := n.MainRoutesOver(link); len(got) != want || err != nil {
+				t.Errorf("got %v, %v, want %d", got, err, want)
+			}
+		}
+		check(0)
+		for name, dst := range map[string]string{"eth0": "10.0.0.1", "p-eth0": "10.0.0.2"} {
+			other, err := n.LinkByName(name)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := n.LinkSetUp(other); err != nil {
+				t.Error(err)
+			}
+			route := HostRoute{Dst: netip.MustParseAddr(dst), Link: other.Attrs().Index}
+			if err := n.EnsureRoute(route, nil); err != nil {
+				t.Error(err)
+			}
+		}
+		check(1)
+	})
+}
+
 func TestSource(t *testing.T) {
 	addrs := []Address{
 		{netip.MustParsePrefix("10.9.0.7/24"), 1},

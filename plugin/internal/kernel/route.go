@@ -122,6 +122,9 @@ func (n *Namespace) MainRoutesOver(link netlink.Link) ([]netlink.Route, error) {
 			Table: unix.RT_TABLE_MAIN, LinkIndex: link.Attrs().Index,
 		}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_OIF)
 	})
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil // the table is made with its first route
+	}
 	if err != nil {
 		return nil, fmt.Errorf("routes over %s: %w", link.Attrs().Name, err)
 	}
