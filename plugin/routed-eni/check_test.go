@@ -13,6 +13,7 @@ import (
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
 	"go4.org/netipx"
+	"golang.org/x/sys/unix"
 )
 
 // damage removes something from a pod, in one of two namespaces.
@@ -136,6 +137,11 @@ func TestCheck(t *testing.T) {
 			rule.Priority, rule.Table, rule.Src = 1536, 77, host("10.0.97.30")
 			return netlink.RuleAdd(rule)
 		}, "rule 1536 for 10.0.97.30 leads to table 77, which is not that of its ENI"},
+		{"a rule that refuses the pod's packets", onNode, func(_, _ string) error {
+			rule := netlink.NewRule()
+			rule.Priority, rule.Type, rule.Src = 1536, unix.RTN_PROHIBIT, host("10.0.97.30")
+			return netlink.RuleAdd(rule)
+		}, "rule 1536 for 10.0.97.30 leads to table 0, which is not that of its ENI"},
 		{
 			"the record", onNode, func(_, _ string) error { return os.Remove("/run/cni/routed-eni/net/p/eth0") },
 			"record of attachment net/p/eth0 is missing: delete the attachment and add it again",

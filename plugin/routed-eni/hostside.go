@@ -37,8 +37,9 @@ func (a attachment) hostRules() []kernel.Rule {
 	return rules
 }
 
-// isPodRule reports whether a rule belongs to a pod with that address, whatever table it leads to.
+// isPodRule reports whether a rule belongs to a pod with that address, whatever table it leads to, if any.
 func isPodRule(r kernel.Rule, ip netip.Addr) bool {
+	r.Refuse = 0
 	return r == toRule(ip, r.Table) || r == fromRule(ip, r.Table)
 }
 

@@ -1,12 +1,14 @@
 package kernel
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"go4.org/netipx"
 	"golang.org/x/sys/unix"
 )
@@ -28,6 +30,9 @@ type Rule struct {
 	Goto int
 	// SuppressPrefix makes the rule ignore routes to prefixes of that length or less. 0 means that all routes count.
 	SuppressPrefix int
+	// Refuse is how a rule without Table and Goto refuses packets: FR_ACT_BLACKHOLE, FR_ACT_UNREACHABLE or
+	// FR_ACT_PROHIBIT of linux/fib_rules.h. 0 means that it does not. ReadRule leaves it out.
+	Refuse uint8
 }
 
 func (r Rule) family() int {
@@ -36,9 +41,6 @@ func (r Rule) family() int {
 	}
 	return netlink.FAMILY_V4
 }
-
-// nothing is the action of a rule that does nothing (FR_ACT_NOP in linux/fib_rules.h).
-const nothing = 3
 
 func (r Rule) netlink() *netlink.Rule {
 	rule := netlink.NewRule()
@@ -60,7 +62,7 @@ func (r Rule) netlink() *netlink.Rule {
 		rule.Goto = r.Goto
 	}
 	if r.Table == 0 && r.Goto == 0 {
-		rule.Type = nothing
+		rule.Type = cmp.Or(r.Refuse, nl.FR_ACT_NOP)
 	}
 	return rule
 }
@@ -71,8 +73,8 @@ func (r Rule) Matches(rule netlink.Rule) bool {
 	return ok && listed == r
 }
 
-// ReadRule returns a listed rule. It reports false if the rule has properties that a Rule cannot hold. A list does not
-// distinguish rules that do nothing from rules that refuse packets.
+// ReadRule returns a listed rule. It reports false if the rule has properties that a Rule cannot hold. The netlink
+// library's list does not distinguish rules that do nothing from rules that refuse packets.
 func ReadRule(rule netlink.Rule) (Rule, bool) {
 	listed := Rule{
 		IPv6: rule.Family == netlink.FAMILY_V6, Priority: rule.Priority, Not: rule.Invert,
@@ -169,6 +171,12 @@ func (r Rule) String() string {
 		s += fmt.Sprintf(" lookup %d", r.Table)
 	case r.Goto != 0:
 		s += fmt.Sprintf(" goto %d", r.Goto)
+	case r.Refuse == nl.FR_ACT_BLACKHOLE:
+		s += " blackhole"
+	case r.Refuse == nl.FR_ACT_UNREACHABLE:
+		s += " unreachable"
+	case r.Refuse == nl.FR_ACT_PROHIBIT:
+		s += " prohibit"
 	default:
 		s += " nop"
 	}

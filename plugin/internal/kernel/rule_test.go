@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/vishvananda/netlink"
 	"go4.org/netipx"
+	"golang.org/x/sys/unix"
 )
 
 func TestRules(t *testing.T) {
@@ -108,6 +109,38 @@ func checkChosen(t *testing.T, n *Namespace, rules []Rule) {
 			t.Errorf("%v (-want +got):\n%s", err, diff)
 		}
 	}
+}
+
+// Rules that refuse packets are not taken for the one that does nothing.
+func TestNamespace_RemoveOneRule(t *testing.T) {
+	inNamespace(t, func(t *testing.T, n *Namespace) {
+		var want []string
+		rules := []Rule{{Priority: 1026}}
+		for action, name := range map[uint8]string{
+			unix.RTN_BLACKHOLE: "blackhole", unix.RTN_UNREACHABLE: "unreachable", unix.RTN_PROHIBIT: "prohibit",
+		} {
+			rules = append(rules, Rule{Priority: 1026, Refuse: action})
+			want = append(want, "1026: from all "+name)
+		}
+		for _, r := range rules {
+			if err := n.EnsureRule(r, nil); err != nil {
+				t.Error(err)
+			}
+		}
+		for i, r := range rules {
+			if err := n.RemoveOneRule(r); err != nil {
+				t.Error(err)
+			}
+			left, err := n.RulesAt(1026)
+			var got []string
+			for _, r := range left {
+				got = append(got, r.String())
+			}
+			if diff := cmp.Diff(want[i:], got, cmpopts.EquateEmpty()); diff != "" || err != nil {
+				t.Errorf("without %s: %v (-want +got):\n%s", r, err, diff)
+			}
+		}
+	})
 }
 
 // A rule with a further property is a different rule.

@@ -67,6 +67,9 @@ func parseRule(message []byte) (r Rule, ok bool, err error) {
 	}
 	r.IPv6, r.Not = header.Family == unix.AF_INET6, header.Flags&netlink.FibRuleInvert != 0
 	ok = header.Tos == 0
+	if header.Type >= nl.FR_ACT_BLACKHOLE { // and the two behind it
+		r.Refuse = header.Type
+	}
 	for _, a := range attributes {
 		number := func() int { return int(binary.NativeEndian.Uint32(a.Value)) }
 		switch a.Attr.Type {

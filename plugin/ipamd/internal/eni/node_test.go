@@ -149,6 +149,14 @@ func TestNode_Ensure_disturbed(t *testing.T) {
 			l.same("table", l.table(), "guard 2\nprerouting 2\npostrouting 2\n")
 		}
 		check()
+		// Somebody refuses packets between ipamd's rules, and those of an ENI's address.
+		refuse := netlink.NewRule()
+		refuse.Family, refuse.Priority, refuse.Type = netlink.FAMILY_V4, 1026, unix.RTN_BLACKHOLE
+		l.ok(netlink.RuleAdd(refuse))
+		refuse.Priority, refuse.Type = 32765, unix.RTN_PROHIBIT
+		refuse.Src = &net.IPNet{IP: net.IPv4(10, 0, 1, 10), Mask: net.CIDRMask(32, 32)}
+		l.ok(netlink.RuleAdd(refuse))
+		check()
 		// A link that goes down loses its routes; and somebody flushes tables and rules.
 		l.ok(netlink.LinkSetDown(link))
 		rules, err := l.node.Rules()
