@@ -142,31 +142,50 @@ func lockShare(doc *benchmark.Benchmark) float64 {
 // A plugin of upstream's that takes no more pods is left out, and not held against the chain under test.
 func TestRun_leaves_out(t *testing.T) {
 	bin := binDir(t, "none")
+	// It takes 16 pods at the same time.
 	const full = `#!/bin/sh
 here=$(dirname "$0")
-if [ "$CNI_COMMAND" = ADD ]; then
+case $CNI_COMMAND in
+DEL) echo >>/run/dels ;;
+ADD)
 	echo >>/run/adds
-	if [ "$(wc -l </run/adds)" -gt 5 ]; then
+	if [ $(($(wc -l </run/adds) - $(cat /run/dels 2>/dev/null | wc -l))) -gt 16 ]; then
 		echo '{"cniVersion": "1.1.0", "code": 999, "msg": "exchange full"}'
 		exit 1
-	fi
-fi
+	fi ;;
+esac
 exec "$here/mine.real"
 `
 	if err := os.WriteFile(filepath.Join(bin, "bridge"), []byte(full), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	doc := run(t, bench.Options{
-		Request: cluster.Request{BinDir: bin}, Duration: 10 * time.Second, Rounds: 6, Callers: []int{2},
-		Attachments: []int{8},
-	})
-	const want = "upstream's bridge, from 0 attachments on"
-	if !slices.ContainsFunc(doc.Missing, func(m benchmark.Missing) bool {
-		return m.What == want && strings.HasSuffix(m.Why, "exchange full (code 999)")
-	}) {
-		t.Errorf("got as missing %v, want %s", doc.Missing, want)
-	}
-	if len(doc.Chains) != 2 || len(doc.Calls) == 0 {
-		t.Errorf("got chains %v and %d rows of calls, want the chain under test and noop", doc.Chains, len(doc.Calls))
+	for _, tt := range []struct {
+		name  string
+		sizes []int
+		want  string
+	}{
+		{"at once", []int{20}, "upstream's bridge, from 0 attachments on"},
+		{"on the way", []int{2, 20}, "upstream's bridge, from 2 attachments on"},
+		{"when full", []int{2, 16}, "upstream's bridge, from 16 attachments on"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			doc := run(t, bench.Options{
+				Request: cluster.Request{BinDir: bin}, Duration: time.Minute, Rounds: 2, Callers: []int{2},
+				Attachments: tt.sizes,
+			})
+			if !slices.ContainsFunc(doc.Missing, func(m benchmark.Missing) bool {
+				return m.What == tt.want && strings.HasSuffix(m.Why, "exchange full (code 999)")
+			}) {
+				t.Errorf("got as missing %v, want %s", doc.Missing, tt.want)
+			}
+			first, grows := tt.sizes[0], len(tt.sizes) > 1
+			if grown := len(doc.Growth) > 0; doc.Call("noop", "ADD", first, 1) == nil || grown != grows {
+				t.Errorf("got calls %v and growth %v, want those with %v attachments", doc.Calls, doc.Growth, tt.sizes)
+			}
+			// What was measured until then is kept.
+			if got := doc.Call("upstream's bridge", "ADD", first, 1) != nil; got != grows {
+				t.Errorf("got calls of the bridge: %v, want %v", got, grows)
+			}
+		})
 	}
 }

@@ -39,7 +39,7 @@ const (
 func (b *bench) turn(ctx context.Context, chains []*chain, callers int) (map[*chain][]agent.RoundVerb, error) {
 	done, nothing := map[*chain][]agent.RoundVerb{}, map[cni.Verb]time.Duration{}
 	for _, c := range chains {
-		verbs, err := c.cycle(ctx, callers)
+		verbs, err := b.cycle(ctx, c, callers)
 		if err != nil {
 			return nil, err
 		}
@@ -87,7 +87,7 @@ func (b *bench) alone(ctx context.Context, until time.Time) error {
 		first))
 	// What the first pod of a node makes stays, and the binaries are loaded.
 	for _, c := range b.chains {
-		if _, err := c.cycle(ctx, 1); err != nil {
+		if _, err := b.cycle(ctx, c, 1); err != nil {
 			return err
 		}
 	}
@@ -139,7 +139,7 @@ func (b *bench) together(ctx context.Context, until time.Time) error {
 			continue
 		}
 		b.options.Tell(fmt.Sprintf("%d calls at once", callers))
-		for _, c := range b.chains {
+		for _, c := range b.present() {
 			if err := c.prepare(ctx, callers); err != nil {
 				return err
 			}

@@ -39,6 +39,7 @@ type chain struct {
 func (c *chain) close() {
 	if c.cluster != nil {
 		_ = c.cluster.Close()
+		c.cluster = nil
 	}
 }
 

@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/cnitest/cnitest/e2e/agent"
@@ -60,7 +59,7 @@ func (b *bench) grow(ctx context.Context, until time.Time) error {
 		chains = append(chains, few)
 		b.options.Tell(fmt.Sprintf("one call at a time, with %d attachments on the node", size))
 		for _, c := range chains {
-			if _, err := c.cycle(ctx, 1); err != nil {
+			if _, err := b.cycle(ctx, c, 1); err != nil {
 				return err
 			}
 		}
@@ -87,7 +86,7 @@ func (b *bench) fill(ctx context.Context, size int, until time.Time) ([]*chain, 
 	b.fillRate = float64(tested.standing-before) / time.Since(begin).Seconds()
 	chains := []*chain{tested, b.chains[1]}
 	b.chains[1].size = size
-	for _, c := range slices.Clone(b.chains[2:]) {
+	for _, c := range b.present()[2:] {
 		if b.fillTime(c, size) > time.Until(until)/10 {
 			continue
 		}

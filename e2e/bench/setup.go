@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/fault/stub"
@@ -60,6 +61,7 @@ func (b *bench) setUp(ctx context.Context) error {
 	if err := b.fillAll(ctx, first); err != nil {
 		return err
 	}
+	b.chains = b.present()
 	for _, c := range b.chains {
 		b.doc.Chains = append(b.doc.Chains, c.Chain)
 	}
@@ -83,7 +85,7 @@ func (b *bench) fillAll(ctx context.Context, count int) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	for i, c := range slices.Clone(b.chains) {
+	for i, c := range b.chains {
 		if err := b.leaveOut(c, failed[i]); err != nil {
 			return err
 		}
@@ -98,10 +100,24 @@ func (b *bench) leaveOut(c *chain, err error) error {
 	if c.Role != benchmark.Beside || !errors.As(err, &failed) {
 		return err
 	}
-	b.chains = slices.DeleteFunc(b.chains, func(other *chain) bool { return other == c })
+	b.out = append(b.out, c)
 	c.close()
 	b.miss(fmt.Sprintf("%s, from %d attachments on", c.Name, c.standing), failed.Err.Error())
 	return nil
+}
+
+// present returns the chains that are not left out.
+func (b *bench) present() []*chain {
+	return slices.DeleteFunc(slices.Clone(b.chains), func(c *chain) bool { return slices.Contains(b.out, c) })
+}
+
+// cycle runs a cycle of a chain. It returns nothing if the chain is left out, now or before.
+func (b *bench) cycle(ctx context.Context, c *chain, pods int) ([]agent.RoundVerb, error) {
+	if slices.Contains(b.out, c) {
+		return nil, nil
+	}
+	done, err := c.cycle(ctx, pods)
+	return done, b.leaveOut(c, err)
 }
 
 // addresses is how many a cloud needs for its largest node: those of the attachments, those of all callers, and as many

@@ -49,7 +49,7 @@ func (s *site) close() {
 func (b *bench) openSites(ctx context.Context) (sites []*site, err error) {
 	bare := &site{name: bareName, spots: map[string]spot{}}
 	sites = append(sites, bare)
-	for _, c := range b.chains {
+	for _, c := range b.present() {
 		if c.Role == benchmark.Nothing || c.Role == benchmark.Beside && c.Plugins[0].Type == "macvlan" {
 			// Without a path from its node to its pods it is no measure for others.
 			continue

@@ -36,7 +36,7 @@ func (b *bench) trace(ctx context.Context, until time.Time) error {
 	}
 	b.options.Tell("calls under the tracer")
 	traced := map[*chain]map[cni.Verb]*tally{}
-	for _, c := range b.chains {
+	for _, c := range b.present() {
 		traced[c] = map[cni.Verb]*tally{}
 		for _, verb := range c.verbs {
 			traced[c][verb] = &tally{}
@@ -44,13 +44,13 @@ func (b *bench) trace(ctx context.Context, until time.Time) error {
 	}
 	for round := 0; round < countedCalls+clockedCalls ||
 		round < countedCalls+b.most(mostClocked) && time.Now().Before(until); round++ {
-		for _, c := range b.chains {
+		for _, c := range b.present() {
 			if err := c.traceCycle(ctx, traced[c], round < countedCalls); err != nil {
 				return err
 			}
 		}
 	}
-	for _, c := range b.chains {
+	for _, c := range b.present() {
 		for _, verb := range c.verbs {
 			b.doc.Costs = append(b.doc.Costs, traced[c][verb].row(c.Name, verb, 1))
 		}
@@ -60,7 +60,7 @@ func (b *bench) trace(ctx context.Context, until time.Time) error {
 
 // traceCrowd clocks an ADD of each chain beside others.
 func (b *bench) traceCrowd(ctx context.Context, until time.Time) error {
-	for _, c := range b.chains {
+	for _, c := range b.present() {
 		if c.room() < crowd+1 {
 			continue
 		}
