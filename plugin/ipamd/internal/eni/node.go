@@ -124,11 +124,15 @@ func keep(enis []cloud.ENI) func(netip.Addr) bool {
 }
 
 // linksOf returns the links of ENIs by their MACs, without those of ENIs that have none. It lists the links only if one
-// that it found before is another now: for each link on a list, the kernel goes through all namespaces in which the
-// node's links have peers (peernet2id), so that a list takes a third of a second on a node with 3,000 pods.
+// that it found before is another now, or one is missing: for each link on a list, the kernel goes through all
+// namespaces in which the node's links have peers (peernet2id), so that a list takes a third of a second on a node with
+// 3,000 pods. An unmanaged ENI may have no link for good: it is EFA-only, or a pod has its link.
 func (n *Node) linksOf(enis []cloud.ENI) (map[string]netlink.Link, error) {
 	links := map[string]netlink.Link{}
 	for _, eni := range enis {
+		if eni.Unmanaged() != "" {
+			continue
+		}
 		link, err := n.linkAgain(eni.MAC)
 		if err != nil {
 			return nil, fmt.Errorf("link of ENI %s: %w", eni.ID, err)

@@ -261,6 +261,29 @@ func TestNode_Ensure_links(t *testing.T) {
 	})
 }
 
+// A Node lists the links again if one of an ENI that it uses is missing, and not if one of another is.
+func TestNode_Ensure_lists(t *testing.T) {
+	for tag, want := range map[string]bool{"false": true, "true": false} {
+		inLab(t, func(l *lab) {
+			l.ok(l.sysctl("ip_forward", "1"))
+			link, err := netlink.LinkByName("eth2")
+			l.ok(err)
+			l.ok(netlink.LinkDel(link))
+			inv := inventory()
+			inv.ENIs[2].Tags = map[string]string{cloud.NoManageTag: tag}
+			node := New(l.options())
+			_, err = node.Ensure(inv)
+			l.ok(err)
+			node.indexes["kept"] = 1 // a list replaces all of them
+			_, err = node.Ensure(inv)
+			l.ok(err)
+			if _, kept := node.indexes["kept"]; kept == want {
+				t.Errorf("with the tag %s: got a list: %v, want %v", tag, !kept, want)
+			}
+		})
+	}
+}
+
 // Somebody else set up the third ENI, with the default priority of ip for his rules: everything of it stays.
 func TestNode_Ensure_unmanaged(t *testing.T) {
 	inLab(t, func(l *lab) {
