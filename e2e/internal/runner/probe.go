@@ -33,25 +33,39 @@ func (r *Runner) probe(ctx context.Context, p scenario.Probe) error {
 	if err != nil {
 		return err
 	}
+	return mostTelling(untilFailure(len(from)*len(to), func(i int) error {
+		return r.ProbePair(ctx, p, from[i/len(to)], to[i%len(to)])
+	}))
+}
+
+// untilFailure makes n probes, probesAtOnce of them at the same time, and begins none after one has failed: in a step
+// with fifty pods that get no answer, each probe waits for as long as all of them. It returns the errors in the order
+// in which the probes ended, nil for those without.
+func untilFailure(n int, probe func(i int) error) []error {
 	var (
-		group errgroup.Group
-		mu    sync.Mutex
-		errs  []error
+		group  errgroup.Group
+		mu     sync.Mutex
+		errs   []error
+		failed bool
 	)
 	group.SetLimit(probesAtOnce)
-	for _, f := range from {
-		for _, t := range to {
-			group.Go(func() error {
-				err := r.ProbePair(ctx, p, f, t)
-				mu.Lock()
-				defer mu.Unlock()
-				errs = append(errs, err)
+	for i := range n {
+		group.Go(func() error {
+			mu.Lock()
+			late := failed
+			mu.Unlock()
+			if late {
 				return nil
-			})
-		}
+			}
+			err := probe(i)
+			mu.Lock()
+			defer mu.Unlock()
+			errs, failed = append(errs, err), failed || err != nil
+			return nil
+		})
 	}
 	_ = group.Wait()
-	return mostTelling(errs)
+	return errs
 }
 
 // mostTelling returns the error that has the path of the packets, else the first one.
