@@ -17,6 +17,8 @@ import (
 type attempt struct {
 	unit   *Unit
 	result report.Result
+	// former is the run before, whose result was doubtful; nil for the first run.
+	former *attempt
 	// last says that no other run follows, however doubtful the result.
 	last bool
 	// known is false if ctx ended before the result was known.
@@ -24,13 +26,14 @@ type attempt struct {
 	// record says how the machine was disturbed during the run; nil if nothing was run.
 	record *disturbance.Record
 	found  disturbance.Finding
-	// left says that something stayed on a node, or that no node could be compared.
-	left bool
+	// left says what stayed on a node, or why one could not be compared; empty if neither is so.
+	left string
 }
 
-// attempt runs a unit once. last says that no other run follows, even if the result is doubtful.
-func (s *Suite) attempt(ctx context.Context, u *Unit, last bool) *attempt {
-	a := &attempt{unit: u, last: last}
+// attempt runs a unit once. former is the run before, if there was one; last says that no other run follows, even if
+// the result is doubtful.
+func (s *Suite) attempt(ctx context.Context, u *Unit, former *attempt, last bool) *attempt {
+	a := &attempt{unit: u, former: former, last: last}
 	ctx, book := timing.With(ctx, u.Name())
 	start := time.Now()
 	if u.scenario != nil {
@@ -46,7 +49,9 @@ func (s *Suite) attempt(ctx context.Context, u *Unit, last bool) *attempt {
 	if a.found = a.record.Finding(); a.found.Doubtful {
 		a.result.Disturbed = a.found.Text
 	}
-	a.left = u.scenario != nil && s.residue.Left(u.scenario.Name)
+	if u.scenario != nil {
+		a.left = s.residue.Left(u.scenario.Name)
+	}
 	return a
 }
 
@@ -70,16 +75,26 @@ func (s *Suite) checkRequirement(ctx context.Context, a *attempt) {
 }
 
 // doubts reports whether a unit must run again: it did not succeed, and the machine may be the reason. A scenario that
-// succeeded and left something behind is doubtful, too. A failure in the words of an earlier run is not, unless a
-// control lost something: a machine does not fail twice in the same words.
+// succeeded and left something behind is doubtful, too.
 func (s *Suite) doubts(a *attempt) bool {
-	if !a.known || !a.found.Doubtful {
+	if !a.known || !a.found.Doubtful || a.left == "" && !a.unsuccessful() {
 		return false
 	}
-	if a.left || !a.unsuccessful() {
-		return a.left
+	return !s.confirmed(a, a.found)
+}
+
+// confirmed reports whether a unit failed in the words of its run before, or of an earlier report, although the machine
+// was busy: a machine does not fail twice in the same words. That is no proof if a control lost something, nor from two
+// runs if no plugin could have done better.
+func (s *Suite) confirmed(a *attempt, found disturbance.Finding) bool {
+	if found.Lost {
+		return false
 	}
-	return a.found.Lost || !s.failedAlike(&a.result)
+	if a.former != nil && !found.Excused && a.result.Result != report.Skipped &&
+		a.result.Result == a.former.result.Result && a.failedLike(a.former) && mask(a.left) == mask(a.former.left) {
+		return true
+	}
+	return a.left == "" && s.failedAlike(&a.result)
 }
 
 // failedAlike reports whether the report of Options.Like has the same failure.
@@ -115,44 +130,76 @@ func (a *attempt) unsuccessful() bool {
 	return false
 }
 
-// again runs a doubtful unit a second time and returns the result of the second run. The caller sees to it that no
-// other unit runs meanwhile. If the unit does not succeed and the machine is to blame again, the result says nothing
-// about the plugin.
-func (s *Suite) again(ctx context.Context, first *attempt) *attempt {
-	s.forget(first)
-	second := s.try(ctx, first.unit, true)
-	if !second.known {
-		return second
+// again runs a doubtful unit once more and returns the result of that run. last says that no other run follows: the
+// caller sees to it that no other unit runs meanwhile. If the unit does not succeed then, and the machine is to blame
+// again, the result says nothing about the plugin.
+func (s *Suite) again(ctx context.Context, former *attempt, last bool) *attempt {
+	s.forget(former)
+	next := s.try(ctx, former.unit, former, last)
+	if !next.known {
+		return next
 	}
-	second.result.FirstRun = &report.FirstRun{
+	first := former.first()
+	next.result.FirstRun = &report.FirstRun{
 		Result: first.result.Result, Reason: first.reason(), Disturbed: first.found.Text,
 	}
-	if second.excused(first) && (second.left || second.unsuccessful()) {
-		reason := "the machine was too busy: " + second.found.Text
+	switch {
+	case !last && s.doubts(next):
+		return next
+	case last && next.excused(former) && (next.left != "" || next.unsuccessful()):
+		reason := "the machine was too busy: " + next.found.Text
 		s.residue.Dismiss(first.unit.ID, reason)
-		second.result.LabFails(fmt.Errorf("%s; what was seen: %s", reason, second.reason()))
+		next.result.LabFails(fmt.Errorf("%s; what was seen: %s", reason, next.reason()))
 	}
-	if first.result.Result == second.result.Result && !s.report.Counts(second.result) {
-		// The report contains both runs. A failure of a plugin that is not under test needs no note.
-		return second
-	}
-	if first.result.Result == second.result.Result {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.repeated = append(s.repeated, first.unit.Name())
-		return second
-	}
-	s.note("%s ran twice, the second time alone: %s at first (%s) while the machine was busy (%s), %s then",
-		first.unit.Name(), first.result.Result, brief(first.reason()), first.found.Text, second.result.Result)
-	return second
+	s.tellAgain(first, next)
+	return next
 }
 
-// excused reports whether the machine is to blame for the result of a second run: a control lost packets meanwhile, or
-// timers and processors were very late and the first run failed in another way. A machine does not fail twice in the
-// same words.
-func (a *attempt) excused(first *attempt) bool {
-	return a.found.Lost || a.found.Excused && mask(a.reason()) != mask(first.reason())
+// tellAgain notes that a unit ran more than once.
+func (s *Suite) tellAgain(first, last *attempt) {
+	if first.result.Result != last.result.Result {
+		how := "again"
+		if last.last {
+			how = "again, alone"
+		}
+		s.note("%s ran %s: %s at first (%s) while the machine was busy (%s), %s then",
+			first.unit.Name(), how, first.result.Result, brief(first.reason()), first.found.Text, last.result.Result)
+		return
+	}
+	if !s.report.Counts(last.result) {
+		// The report contains both runs. A failure of a plugin that is not under test needs no note.
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.repeated = append(s.repeated, first.unit.Name())
 }
+
+// first returns the first run of the unit.
+func (a *attempt) first() *attempt {
+	for a.former != nil {
+		a = a.former
+	}
+	return a
+}
+
+// excused reports whether the machine is to blame for the result of the last run: a control lost packets meanwhile, or
+// timers and processors were very late and each run before failed in another way. A machine does not fail twice in the
+// same words.
+func (a *attempt) excused(former *attempt) bool {
+	if a.found.Lost || !a.found.Excused {
+		return a.found.Lost
+	}
+	for ; former != nil; former = former.former {
+		if a.failedLike(former) {
+			return false
+		}
+	}
+	return true
+}
+
+// failedLike reports whether two runs failed in the same words.
+func (a *attempt) failedLike(other *attempt) bool { return mask(a.reason()) == mask(other.reason()) }
 
 // varying matches what differs from run to run: hardware addresses, and numbers, also hexadecimal ones in names.
 var varying = regexp.MustCompile(`\b[0-9a-f]{2}(:[0-9a-f]{2}){5}\b|[0-9a-f]*[0-9][0-9a-f]*`)
@@ -162,7 +209,7 @@ func mask(reason string) string { return varying.ReplaceAllString(reason, "#") }
 
 // reason returns why a unit did not succeed.
 func (a *attempt) reason() string {
-	if a.unsuccessful() || !a.left {
+	if a.unsuccessful() || a.left == "" {
 		return a.result.Reason
 	}
 	return "something stayed behind"

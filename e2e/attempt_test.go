@@ -25,6 +25,8 @@ type run struct {
 	found  disturbance.Finding
 	// saw is the reason; empty means the same one for all such runs.
 	saw string
+	// left is what stayed on a node.
+	left string
 	// cut means that the whole run had ended before.
 	cut bool
 }
@@ -102,14 +104,14 @@ func TestRunUnit(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			runs := tt.runs
 			s := &Suite{residue: residue.New(residue.Config{})}
-			s.try = func(_ context.Context, u *Unit, _ bool) *attempt {
+			s.try = func(_ context.Context, u *Unit, former *attempt, last bool) *attempt {
 				if len(runs) == 0 {
 					t.Fatal("it was run once more")
 				}
 				r := runs[0]
 				runs = runs[1:]
 				return &attempt{
-					unit: u, known: !r.cut, found: r.found, result: report.Result{
+					unit: u, former: former, last: last, known: !r.cut, found: r.found, result: report.Result{
 						ID: u.ID, Kind: "scenario",
 						Plugin: report.Chain, Result: r.result, Reason: cmp.Or(r.saw, "what was seen"),
 					},

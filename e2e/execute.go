@@ -133,7 +133,8 @@ func (s *Suite) follows(ctx context.Context, a *attempt, c cluster.Cluster) bool
 		return false
 	}
 	a.record.Ask(context.WithoutCancel(ctx), c)
-	return a.record.SoFar().Doubtful
+	found := a.record.SoFar()
+	return found.Doubtful && (a.former == nil || !s.confirmed(a, found))
 }
 
 // play runs the steps, the soak, or the function of the backend.

@@ -110,7 +110,7 @@ func (s *Suite) Finish() (*report.Report, error) {
 	}
 	if len(s.repeated) > 0 {
 		r.Notes = append(r.Notes,
-			"ran twice, the second time alone, since the machine was busy, with the same result: "+
+			"ran again, since the machine was busy, with the same result: "+
 				strings.Join(s.repeated, ", "))
 	}
 	if s.options.Select.Quick {

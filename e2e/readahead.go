@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -23,14 +25,15 @@ type readAhead struct {
 	stopped atomic.Bool
 	wait    sync.WaitGroup
 	ends    map[*Unit]chan report.Result
-
-	mu sync.Mutex
-	// doubtful are the attempts to run again, alone.
-	doubtful []*attempt
+	// follow adjusts what runs at the same time to the machine.
+	follow func(*throttle.Throttle, context.Context)
 }
 
 func newReadAhead(s *Suite, units []*Unit) *readAhead {
-	a := &readAhead{suite: s, units: units, ends: map[*Unit]chan report.Result{}, cancel: func() {}}
+	a := &readAhead{
+		suite: s, units: units, ends: map[*Unit]chan report.Result{}, cancel: func() {},
+		follow: (*throttle.Throttle).Follow,
+	}
 	for _, u := range units {
 		a.ends[u] = make(chan report.Result, 1)
 	}
@@ -70,46 +73,68 @@ func (a *readAhead) start(ctx context.Context) {
 	})
 }
 
-// runAll runs units, at the same time as many as the machine carries and at most as many as the options say. Then it
-// runs those again, one by one, that did not succeed while the machine was too busy.
+// runAll runs units, at the same time as many as the machine carries and at most as many as the options say. What does
+// not succeed while the machine is busy runs again as soon as all others have begun, and is judged as if that were its
+// first run: at most one unit for each processor runs then, so that most of these runs are not disturbed. What is
+// doubtful even so runs alone, at the end.
 func (a *readAhead) runAll(ctx context.Context, units []*Unit) {
-	a.runBeside(ctx, units)
-	for _, first := range a.doubtful {
-		if ctx.Err() != nil {
-			first.known = false
-			a.pass(first)
-			continue
-		}
-		a.pass(a.suite.again(ctx, first))
+	for _, former := range a.runBeside(ctx, units) {
+		a.again(ctx, former, true)
 	}
-	a.doubtful = nil
 }
 
-func (a *readAhead) runBeside(ctx context.Context, units []*Unit) {
+// runBeside runs units beside each other, and returns the attempts after which only one alone is sure.
+func (a *readAhead) runBeside(ctx context.Context, units []*Unit) (alone []*attempt) {
 	following, stop := context.WithCancel(ctx)
 	defer stop()
 	limit := throttle.New(1, a.suite.options.Workers)
-	go limit.Follow(following)
-	var running sync.WaitGroup
-	defer running.Wait()
+	go a.follow(limit, following)
+	ended := make(chan *attempt, len(units)) // doubtful, or nil
+	running := 0
+	start := func(run func() *attempt) {
+		running++
+		go func() {
+			defer limit.Leave()
+			ended <- run()
+		}()
+	}
 	for _, u := range units {
 		if limit.Enter(ctx) != nil {
-			return
+			break
 		}
-		running.Go(func() {
-			defer limit.Leave()
-			a.runOne(ctx, u)
-		})
+		start(func() *attempt { return a.runOne(ctx, u) })
 	}
+	most := min(runtime.NumCPU(), a.suite.options.Workers)
+	limit.AtMost(most)
+	var doubtful []*attempt
+	for running > 0 {
+		switch former := <-ended; {
+		case former == nil:
+		case former.former != nil:
+			alone = append(alone, former)
+		default:
+			doubtful = append(doubtful, former)
+			slices.SortStableFunc(doubtful, func(a, b *attempt) int {
+				return cmp.Compare(b.result.DurationSeconds, a.result.DurationSeconds)
+			})
+		}
+		running--
+		for len(doubtful) > 0 && limit.Enter(ctx) == nil {
+			former := doubtful[0]
+			doubtful = doubtful[1:]
+			start(func() *attempt { return a.again(ctx, former, most == 1) })
+		}
+	}
+	return append(alone, doubtful...) // the latter if ctx has ended
 }
 
-// runOne runs a unit and passes its result on, unless it is doubtful.
-func (a *readAhead) runOne(ctx context.Context, u *Unit) {
+// runOne runs a unit for the first time. It returns the attempt if that is doubtful, else it passes the result on.
+func (a *readAhead) runOne(ctx context.Context, u *Unit) *attempt {
 	_, asked := a.ends[u]
 	if asked {
 		a.suite.tellStarted(u)
 	}
-	result := a.suite.try(ctx, u, false)
+	result := a.suite.try(ctx, u, nil, false)
 	doubtful := a.suite.doubts(result)
 	switch {
 	case !asked && doubtful:
@@ -117,12 +142,27 @@ func (a *readAhead) runOne(ctx context.Context, u *Unit) {
 		a.suite.forget(result)
 	case !asked:
 	case doubtful:
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.doubtful = append(a.doubtful, result)
+		return result
 	default:
 		a.pass(result)
 	}
+	return nil
+}
+
+// again runs a doubtful unit once more. It returns the attempt if that is doubtful, and not the last, else it passes
+// the result on.
+func (a *readAhead) again(ctx context.Context, former *attempt, last bool) *attempt {
+	if ctx.Err() != nil {
+		former.known = false
+		a.pass(former)
+		return nil
+	}
+	result := a.suite.again(ctx, former, last)
+	if !last && a.suite.doubts(result) {
+		return result
+	}
+	a.pass(result)
+	return nil
 }
 
 // pass passes a result on to Ginkgo, and ends the run if it is the failure that Options.FailFast waits for.

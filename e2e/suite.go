@@ -32,7 +32,7 @@ type Suite struct {
 	residue *residue.Tracker
 	times   *calltime.Recorder
 	// try runs a unit once.
-	try func(ctx context.Context, u *Unit, last bool) *attempt
+	try func(ctx context.Context, u *Unit, former *attempt, last bool) *attempt
 	// stop ends the run for a reason; it does nothing before the run begins.
 	stop context.CancelCauseFunc
 	findings
@@ -66,7 +66,7 @@ type findings struct {
 	report   report.Report
 	captures map[string][]byte // files of packets by name, written at the end
 	spent    []timing.Summary
-	repeated []string // the units that ran twice and had the same result
+	repeated []string // the units that ran again and had the same result
 }
 
 // New reads and checks everything that the options name. Its errors are mistakes that the caller can correct.

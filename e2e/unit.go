@@ -131,9 +131,9 @@ func (s *Suite) RunUnit(ctx context.Context, u *Unit) report.Result {
 // runUnit runs a unit, and a second time if the first result is doubted.
 func (s *Suite) runUnit(ctx context.Context, u *Unit, doubts func(*attempt) bool) report.Result {
 	s.tellStarted(u)
-	a := s.try(ctx, u, false)
+	a := s.try(ctx, u, nil, false)
 	if doubts(a) {
-		a = s.again(ctx, a)
+		a = s.again(ctx, a, true)
 	}
 	return s.accept(a)
 }

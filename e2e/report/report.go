@@ -206,7 +206,7 @@ type Result struct {
 	// Disturbed describes how busy the machine was while the unit ran; empty if it was not too busy.
 	Disturbed string `json:"disturbed,omitempty"`
 	// FirstRun is the result of the first run if it failed on a disturbed machine; nil if there was one run. The result
-	// is then that of a second run, with no other unit beside it.
+	// is then that of the last run: the second, or a third with no other unit beside it.
 	FirstRun        *FirstRun `json:"firstRun,omitempty"`
 	DurationSeconds float64   `json:"durationSeconds"`
 	// Repeat is the command line that repeats the result alone, if it is a failure.

@@ -1,12 +1,12 @@
-// Package disturbance records what a busy machine did to one scenario or requirement while it ran, so that no plugin is
-// blamed for it.
+// Package disturbance records what a busy machine did to one scenario or requirement while it ran, so that no plugin
+// is blamed for it.
 //
 // There are three signs: how late timers were, in this process and in the agents of the cluster; how many threads
 // wanted each processor; and what was lost or late over a plain veth pair (probe.Control) at the same time. They are
-// compared with two limits. If a sign is beyond what an undisturbed run shows, a failure is doubtful, and the unit runs
-// again, alone. If it fails again, the machine is to blame only if a sign is so strong that no plugin could have done
-// better. Budgets are counted in time that the machine gave (package machinetime), so that between the two limits a
-// failure is the plugin's: busy neighbours do not excuse a plugin that loses packets, sleeps or stops.
+// compared with two limits. If a sign is beyond what an undisturbed run shows, a failure is doubtful, and the unit
+// runs again, at last alone. If it fails again, the machine is to blame only if a sign is so strong that no plugin
+// could have done better. Budgets are counted in time that the machine gave (package machinetime), so that between the
+// two limits a failure is the plugin's: busy neighbours do not excuse a plugin that loses packets, sleeps or stops.
 //
 // Run its tests: go test ./e2e/internal/disturbance
 package disturbance

@@ -136,4 +136,10 @@ func TestTracker_Results(t *testing.T) {
 			t.Errorf("%s, got, want:\n%s", tt.name, diff)
 		}
 	}
+	if got, want := tracker.Left("reboot"), "node/a route + address of y\nnode/a route + link y\nnode/a: the agent has ended"; got != want {
+		t.Errorf("left by reboot: got %q, want %q", got, want)
+	}
+	if got := tracker.Left("cache-cleanup"); got != "" {
+		t.Errorf("left by cache-cleanup: got %q, want nothing", got)
+	}
 }

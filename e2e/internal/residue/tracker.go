@@ -162,12 +162,23 @@ func (t *Tracker) keepUncompared(scenario string, err error) {
 	t.uncompared = append(t.uncompared, uncompared{scenario, err.Error()})
 }
 
-// Left reports whether a scenario left something, or a node could not be compared.
-func (t *Tracker) Left(scenario string) bool {
+// Left says what a scenario left, or why a node could not be compared, a line for each; empty if neither is so.
+func (t *Tracker) Left(scenario string) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return slices.ContainsFunc(t.leftovers, func(l leftover) bool { return l.scenario == scenario }) ||
-		slices.ContainsFunc(t.uncompared, func(u uncompared) bool { return u.scenario == scenario })
+	var lines []string
+	for _, l := range t.leftovers {
+		if l.scenario == scenario {
+			lines = append(lines, l.node+" "+l.plugin+" "+l.change.String())
+		}
+	}
+	for _, u := range t.uncompared {
+		if u.scenario == scenario {
+			lines = append(lines, u.why)
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
 }
 
 // Forget forgets a scenario, which runs again.
@@ -181,7 +192,7 @@ func (t *Tracker) Forget(scenario string) {
 
 // Dismiss drops what a scenario was seen to leave, if anything. why says that nobody can know what left it.
 func (t *Tracker) Dismiss(scenario, why string) {
-	if !t.Left(scenario) {
+	if t.Left(scenario) == "" {
 		return
 	}
 	t.Forget(scenario)

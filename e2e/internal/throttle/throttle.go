@@ -80,6 +80,14 @@ func (t *Throttle) decide(load float64, worst time.Duration) {
 	}
 }
 
+// AtMost lowers the largest limit. What runs already goes on.
+func (t *Throttle) AtMost(most int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.most = max(t.least, min(most, t.most))
+	t.limit = min(t.limit, t.most)
+}
+
 // wake makes all waiting callers check the limit again. The caller holds the lock.
 func (t *Throttle) wake() {
 	close(t.changed)

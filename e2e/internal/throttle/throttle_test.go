@@ -60,6 +60,21 @@ func TestThrottle_least(t *testing.T) {
 	}
 }
 
+func TestThrottle_AtMost(t *testing.T) {
+	th := New(1, 64)
+	th.limit, th.running = 9, 9
+	th.AtMost(2)
+	th.decide(0, 0)
+	if got := th.Limit(); got != 2 {
+		t.Errorf("got %d, want 2", got)
+	}
+	th.AtMost(5)
+	th.decide(0, 0)
+	if got := th.Limit(); got != 2 {
+		t.Errorf("got %d after a larger one, want 2 still", got)
+	}
+}
+
 // Never more run than are requested.
 func TestThrottle_idle(t *testing.T) {
 	th := New(1, 64)
