@@ -158,11 +158,11 @@ func (s *Suite) unasked(asked, audits []*Unit) []*Unit {
 	return more
 }
 
-// patience is about how long the unit takes.
+// patience is about how long the unit takes if its plugin fails, which may be longer than otherwise.
 func (u *Unit) patience() time.Duration {
 	switch {
 	case u.scenario == nil && u.requirement.Long():
-		return 5 * time.Second
+		return 10 * time.Second
 	case u.scenario == nil:
 		return 200 * time.Millisecond
 	}
@@ -170,9 +170,13 @@ func (u *Unit) patience() time.Duration {
 	for _, step := range u.scenario.Steps {
 		sum += step.Takes()
 	}
+	if slices.ContainsFunc(u.scenario.Steps, func(s scenario.Step) bool { return s.Probe != nil }) {
+		// A probe without an answer takes that long, and then no step follows.
+		sum += 5 * time.Second
+	}
 	for _, p := range u.scenario.Pods {
-		// A pod takes some tens of milliseconds of a processor.
-		sum += time.Duration(max(1, p.Count)) * 50 * time.Millisecond
+		// A pod takes some tens of milliseconds of a processor to come, and to leave.
+		sum += time.Duration(max(1, p.Count)) * 80 * time.Millisecond
 	}
 	return sum
 }

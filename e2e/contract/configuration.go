@@ -87,7 +87,7 @@ func configuration() []Requirement {
 			Why:  "The runtime, and not the author of the plugin, chooses the highest version that both know.",
 			How: "ADD, CHECK if the version has it, and DEL at each version; the result can be read as one of that " +
 				"version.",
-			each: true, check: checkEveryVersion, long: true,
+			each: true, check: checkEveryVersion, // VER-2 makes the calls
 		},
 		{
 			ID: "VER-5", Level: Stated, Section: "5, Error, code 1", Roles: everyPlugin(),
