@@ -1,10 +1,9 @@
 // Package throttle says how many units may run at the same time: as many as the machine carries without being late,
 // whoever else uses it.
 //
-// It adds one while processors are idle and timers are on time, half as many while the machine is far from busy, and
-// halves the number when more threads want the processors than a run may use (as congestion control does: slow start,
-// additive increase, multiplicative decrease). Several runs on a machine share it in this way without knowing of each
-// other.
+// It adds one while processors are idle and timers are on time, and halves the number when more threads want the
+// processors than a run may use (additive increase, multiplicative decrease, as in congestion control). Several runs on
+// a machine share it in this way without knowing of each other.
 //
 // Run its tests: go test ./e2e/internal/throttle
 package throttle
@@ -42,12 +41,12 @@ type Throttle struct {
 	settling int
 }
 
-// New returns a throttle with a limit between least, which is 1 or more, and most. It begins with two for each
-// processor: a unit mostly waits for one process after the other.
+// New returns a throttle with a limit between least, which is 1 or more, and most. It begins with one for each
+// processor.
 func New(least, most int) *Throttle {
 	most = max(least, most)
 	return &Throttle{
-		least: least, most: most, limit: min(max(least, 2*runtime.NumCPU()), most), changed: make(chan struct{}),
+		least: least, most: most, limit: min(max(least, runtime.NumCPU()), most), changed: make(chan struct{}),
 	}
 }
 
@@ -76,18 +75,9 @@ func (t *Throttle) decide(load float64, worst time.Duration) {
 		}
 		t.limit, t.settling = max(t.least, min(t.limit, t.running)/2), 4
 	case load < calmLoad && worst < calmLateness && t.running >= t.limit && t.limit < t.most:
-		t.limit = min(t.limit+step(t.limit, load), t.most)
+		t.limit++
 		t.wake()
 	}
-}
-
-// step returns how much a limit grows. Units that wait for each other, or for the kernel, leave a machine far from
-// busy, and a run would be over before the limit had grown by one at a time.
-func step(limit int, load float64) int {
-	if load < calmLoad/2 {
-		return max(1, limit/2)
-	}
-	return 1
 }
 
 // AtMost lowers the largest limit. What runs already goes on.
