@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -9,9 +10,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
@@ -23,16 +26,25 @@ import (
 // addresses that a link receives in addition to its own. The kernel makes such entries for the MAC of each port and, on
 // a parent, for that of each macvlan, in whichever namespace it is.
 func (n network) takeForwarding() ([]object, error) {
-	entries, err := retry(func() ([]netlink.Neigh, error) { return n.handle.NeighList(0, unix.AF_BRIDGE) })
-	if err != nil {
-		return nil, unlessLacking(err)
+	entries, err := n.listWritten()
+	// A namespace that nothing holds any more keeps its links until the kernel gets to it, and what they have written
+	// seems to be of nobody meanwhile.
+	for wait := time.Millisecond; wait < dying && err == nil && slices.ContainsFunc(entries, isSelf); wait *= 2 {
+		time.Sleep(wait)
+		before := entries
+		entries, err = n.listWritten()
+		entries = slices.DeleteFunc(entries, func(e netlink.Neigh) bool {
+			return isSelf(e) && !slices.ContainsFunc(before, func(b netlink.Neigh) bool {
+				return b.LinkIndex == e.LinkIndex && bytes.Equal(b.HardwareAddr, e.HardwareAddr)
+			})
+		})
 	}
-	if entries, err = n.written(entries); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	var objects []object
 	for _, e := range entries {
-		self := e.Flags&unix.NTF_SELF != 0
+		self := isSelf(e)
 		var name, text words
 		name.addf(true, "%s dev %s", e.HardwareAddr, n.name(e.LinkIndex))
 		name.addf(e.Vlan != 0, "vlan %d", e.Vlan)
@@ -48,6 +60,19 @@ func (n network) takeForwarding() ([]object, error) {
 	return objects, nil
 }
 
+// dying bounds, together with the waits before, how long links of a namespace that nothing holds are waited for.
+const dying = 256 * time.Millisecond
+
+func isSelf(e netlink.Neigh) bool { return e.Flags&unix.NTF_SELF != 0 }
+
+func (n network) listWritten() ([]netlink.Neigh, error) {
+	entries, err := retry(func() ([]netlink.Neigh, error) { return n.handle.NeighList(0, unix.AF_BRIDGE) })
+	if err != nil {
+		return nil, unlessLacking(err)
+	}
+	return n.written(entries)
+}
+
 // written returns the entries that are not the kernel's own.
 func (n network) written(entries []netlink.Neigh) ([]netlink.Neigh, error) {
 	own := map[string]bool{}
@@ -58,7 +83,7 @@ func (n network) written(entries []netlink.Neigh) ([]netlink.Neigh, error) {
 	var written []netlink.Neigh
 	for _, e := range entries {
 		mac := e.HardwareAddr
-		self := e.Flags&unix.NTF_SELF != 0
+		self := isSelf(e)
 		byHand := e.State&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0 && len(mac) == 6 &&
 			mac.String() != net.HardwareAddr(make([]byte, 6)).String()
 		if !byHand || own[mac.String()] || self && mac[0]&1 != 0 {

@@ -1,12 +1,14 @@
 package snapshot
 
 import (
+	"errors"
 	"net"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -119,6 +121,30 @@ func TestTake_tables_of_others(t *testing.T) {
 	check(t, netlink.LinkSetMaster(link(t, "port"), link(t, "br0")))
 	if diff := cmp.Diff(lines(Diff(before, take(t, opts))), []string(nil)); diff != "" {
 		t.Errorf("changes (-got +want):\n%s", diff)
+	}
+}
+
+// TestTake_dying checks that a macvlan in a namespace that nothing holds any more, which the kernel has yet to remove,
+// is no entry of its parent.
+func TestTake_dying(t *testing.T) {
+	isolateNode(t)
+	opts := Options{Kinds: []string{Forwarding}}
+	before := take(t, opts)
+	for range 5 {
+		own, err := netns.Get()
+		check(t, err)
+		pod, err := netns.New()
+		check(t, err)
+		check(t, netns.Set(own))
+		addMacvlan(t, "child", "02:00:00:00:00:08", "eno1")
+		check(t, netlink.LinkSetNsFd(link(t, "child"), int(pod)))
+		check(t, netns.Set(pod))
+		check(t, netlink.LinkSetUp(link(t, "child")))
+		check(t, netns.Set(own))
+		check(t, errors.Join(pod.Close(), own.Close()))
+		if diff := cmp.Diff(lines(Diff(before, take(t, opts))), []string(nil)); diff != "" {
+			t.Errorf("changes (-got +want):\n%s", diff)
+		}
 	}
 }
 
