@@ -109,17 +109,8 @@ func (c *checker) checkChild() (err error) {
 }
 
 func (c *checker) checkGuards() error {
-	for _, s := range c.child.guards() {
-		got, err := c.Host.Sysctl(s.Family, c.child.name, s.Key)
-		if errors.Is(err, kernel.ErrNoSysctl) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if got != s.Value {
-			return fmt.Errorf("link %s: want sysctl %s.%s=%s, got %s", c.child.name, s.Family, s.Key, s.Value, got)
-		}
+	if err := c.Host.CheckSysctls(c.child.name, c.child.guards()...); err != nil {
+		return err
 	}
 	if err := c.checkARP(); err != nil || !c.entry.State.hasIPv6() {
 		return err

@@ -172,10 +172,8 @@ func (c *child) create(host *kernel.Namespace) (netlink.Link, error) {
 }
 
 func (c *child) configure(host *kernel.Namespace, link netlink.Link, ipv6 bool) error {
-	for _, s := range c.sysctls() {
-		if err := host.EnsureSysctl(c.name, s); err != nil && !errors.Is(err, kernel.ErrNoSysctl) {
-			return fmt.Errorf("link %s: sysctl %s.%s=%s: %w", c.name, s.Family, s.Key, s.Value, err)
-		}
+	if err := host.EnsureSysctls(c.name, c.sysctls()...); err != nil {
+		return err
 	}
 	if mtu := c.master.Attrs().MTU; link.Attrs().MTU != mtu {
 		if err := host.LinkSetMTU(link, mtu); err != nil {

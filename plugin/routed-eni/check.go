@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -100,17 +99,8 @@ func (c *checker) checkHostLink() (err error) {
 
 func (c *checker) checkHostSysctls() error {
 	state := c.entry.State
-	for _, s := range state.hostSysctls() {
-		got, err := c.host.Sysctl(s.Family, state.Veth.Host, s.Key)
-		if errors.Is(err, kernel.ErrNoSysctl) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if got != s.Value {
-			return fmt.Errorf("link %s: want sysctl %s.%s=%s, got %s", state.Veth.Host, s.Family, s.Key, s.Value, got)
-		}
+	if err := c.host.CheckSysctls(state.Veth.Host, state.hostSysctls()...); err != nil {
+		return err
 	}
 	if !state.isIPv6() {
 		return nil

@@ -137,18 +137,7 @@ func (c *checker) checkNode() error {
 				"attachment and add it again", ip)
 		}
 	}
-	return checkSysctl(c.Host, a.HostInterface, validMark())
-}
-
-func checkSysctl(n *kernel.Namespace, link string, s kernel.Sysctl) error {
-	got, err := n.Sysctl(s.Family, link, s.Key)
-	if errors.Is(err, kernel.ErrNoSysctl) {
-		return nil
-	}
-	if err == nil && got != s.Value {
-		err = fmt.Errorf("link %s: want sysctl %s.%s=%s, got %s", link, s.Family, s.Key, s.Value, got)
-	}
-	return err
+	return c.Host.CheckSysctls(a.HostInterface, validMark())
 }
 
 func (c *checker) checkVeth() error {
@@ -168,12 +157,7 @@ func (c *checker) checkVeth() error {
 	if err != nil {
 		return err
 	}
-	for _, s := range c.entry.State.hostSysctls() {
-		if err := checkSysctl(c.Host, v.Host, s); err != nil {
-			return err
-		}
-	}
-	return nil
+	return c.Host.CheckSysctls(v.Host, c.entry.State.hostSysctls()...)
 }
 
 func checkLink(n *kernel.Namespace, name, mac string, mtu int) (netlink.Link, error) {
@@ -330,7 +314,7 @@ func (c *checker) checkPodLink() error {
 
 func (c *checker) checkPodSysctls() error {
 	for _, s := range c.entry.State.Pod.Sysctls {
-		if err := checkSysctl(c.Pod, s.Link, s.Sysctl); err != nil {
+		if err := c.Pod.CheckSysctls(s.Link, s.Sysctl); err != nil {
 			return fmt.Errorf("in the pod: %w", err)
 		}
 	}

@@ -167,10 +167,8 @@ func (h *hostSide) ensureLink(a attachment) (netlink.Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("link %s: %w", a.Veth.Host, err)
 	}
-	for _, s := range a.hostSysctls() {
-		if err := h.host.EnsureSysctl(a.Veth.Host, s); err != nil && !errors.Is(err, kernel.ErrNoSysctl) {
-			return nil, fmt.Errorf("link %s: sysctl %s.%s=%s: %w", a.Veth.Host, s.Family, s.Key, s.Value, err)
-		}
+	if err := h.host.EnsureSysctls(a.Veth.Host, a.hostSysctls()...); err != nil {
+		return nil, err
 	}
 	if !kernel.IsUp(link) {
 		if err := h.host.LinkSetUp(link); err != nil {
@@ -380,11 +378,7 @@ func (h *hostSide) ensureShared(a attachment) error {
 			return err
 		}
 	}
-	s := validMark()
-	if err := h.host.EnsureSysctl(a.HostInterface, s); err != nil && !errors.Is(err, kernel.ErrNoSysctl) {
-		return fmt.Errorf("link %s: sysctl %s.%s=%s: %w", a.HostInterface, s.Family, s.Key, s.Value, err)
-	}
-	return nil
+	return h.host.EnsureSysctls(a.HostInterface, validMark())
 }
 
 // removeShared removes the rules for a mark if no other record needs them.

@@ -101,7 +101,7 @@ func (n *Namespace) EnsureLinkLocal(link netlink.Link, ip netip.Addr) error {
 }
 
 func (n *Namespace) addrList(link netlink.Link) ([]netlink.Addr, error) {
-	addrs, err := retry(func() ([]netlink.Addr, error) {
+	addrs, err := Retry(func() ([]netlink.Addr, error) {
 		return n.Handle.AddrList(link, netlink.FAMILY_ALL) //nolint:forbidigo // netlinksafe takes no handle; retried
 	})
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"testing"
 
-	"github.com/containernetworking/plugins/pkg/testutils"
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -241,13 +240,7 @@ func TestSysctls(t *testing.T) {
 			t.Errorf("got %v, want %v", err, ErrNoSysctl)
 		}
 		// Another namespace has settings of its own, whatever thread asks.
-		fresh, err := testutils.NewNS()
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer func() { _ = errors.Join(fresh.Close(), testutils.UnmountNS(fresh)) }()
-		other, err := Open(fresh.Path())
+		other, err := otherNamespace(n)
 		if err != nil {
 			t.Error(err)
 			return
@@ -329,7 +322,7 @@ func otherNamespace(back *Namespace) (*Namespace, error) {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return nil, err
 	}
-	other, err := Current()
+	other, err := Open("/proc/thread-self/ns/net")
 	return other, errors.Join(err, unix.Setns(int(back.ns), unix.CLONE_NEWNET))
 }
 

@@ -128,11 +128,7 @@ func (n *Namespace) deleteOne(rule *netlink.Rule) (bool, error) {
 
 // Neighbour returns the hardware address of a link's permanent neighbour, or nil if the link has no such neighbour.
 func (n *Namespace) Neighbour(link int, ip netip.Addr) (net.HardwareAddr, error) {
-	family := uint8(unix.AF_INET)
-	if ip.Is6() {
-		family = unix.AF_INET6
-	}
-	replies, err := n.ask(unix.RTM_GETNEIGH, &netlink.Ndmsg{Family: family, Index: uint32(link)},
+	replies, err := n.ask(unix.RTM_GETNEIGH, &netlink.Ndmsg{Family: uint8(familyOf(ip)), Index: uint32(link)},
 		nl.NewRtAttr(unix.NDA_DST, ip.AsSlice()))
 	if IsNotFound(err) {
 		return nil, nil
@@ -150,6 +146,13 @@ func (n *Namespace) Neighbour(link int, ip netip.Addr) (net.HardwareAddr, error)
 		}
 	}
 	return nil, nil
+}
+
+func familyOf(ip netip.Addr) int {
+	if ip.Is6() {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
 }
 
 // ask sends a request that the netlink library has no function for, and returns the payloads of the answers.

@@ -9,10 +9,10 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 
 	"github.com/containernetworking/plugins/pkg/netlinksafe"
-	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
@@ -29,7 +29,7 @@ type Namespace struct {
 	settings map[string]int // descriptors of the directories with links' settings, by family, of those that were needed
 }
 
-// Current opens the namespace of the calling thread.
+// Current opens the namespace of the calling thread. Callers of its methods have to be in it, too.
 func Current() (*Namespace, error) {
 	handle, err := netns.Get()
 	if err != nil {
@@ -88,14 +88,29 @@ func (n *Namespace) Close() {
 // Fd returns the namespace's file descriptor, which is open until Close.
 func (n *Namespace) Fd() int { return int(n.ns) }
 
-// Do runs a function on a thread in the namespace, for what depends on the namespace of its caller.
-func (n *Namespace) Do(do func() error) error {
-	target, err := ns.GetNS(fmt.Sprintf("/proc/self/fd/%d", n.ns))
-	if err != nil {
-		return err
+// inside runs a function with the calling thread in the namespace, for what depends on the namespace of its caller.
+func (n *Namespace) inside(do func() error) error {
+	if n.current {
+		return do()
 	}
-	defer target.Close()
-	return target.Do(func(ns.NetNS) error { return do() })
+	runtime.LockOSThread()
+	own, err := netns.Get()
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("own network namespace: %w", err)
+	}
+	defer own.Close()
+	if err := netns.Set(n.ns); err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("enter network namespace: %w", err)
+	}
+	err = do()
+	if back := netns.Set(own); back != nil {
+		// The thread stays locked: nobody else may use it.
+		return errors.Join(err, fmt.Errorf("leave network namespace: %w", back))
+	}
+	runtime.UnlockOSThread()
+	return err
 }
 
 // Is reports whether both are the same namespace.
@@ -127,11 +142,11 @@ func (n *Namespace) IsParent(link netlink.Link, parent int, of *Namespace) (bool
 }
 
 // LinkList returns all links. The method of netlinksafe takes half a list for the whole after some attempts.
-func (n *Namespace) LinkList() ([]netlink.Link, error) { return retry(n.Handle.Handle.LinkList) }
+func (n *Namespace) LinkList() ([]netlink.Link, error) { return Retry(n.Handle.Handle.LinkList) }
 
-// retry repeats a dump that was interrupted by a change, as the kernel reports. After the last attempt it returns the
+// Retry repeats a dump that was interrupted by a change, as the kernel reports. After the last attempt it returns the
 // error: a caller that acts on half a list would delete or forget things.
-func retry[T any](list func() (T, error)) (T, error) {
+func Retry[T any](list func() (T, error)) (T, error) {
 	for attempt := 1; ; attempt++ {
 		result, err := list()
 		if attempt == 10 || !errors.Is(err, netlink.ErrDumpInterrupted) {

@@ -11,7 +11,7 @@ import (
 )
 
 // Links of both namespaces have the same indexes, so a setting under a name tells where a function ran.
-func TestNamespace_Do(t *testing.T) {
+func TestNamespace_inside(t *testing.T) {
 	inNamespace(t, func(t *testing.T, node *Namespace) {
 		pod, err := otherNamespace(node)
 		if err != nil {
@@ -29,10 +29,10 @@ func TestNamespace_Do(t *testing.T) {
 			_, err := os.Stat("/proc/thread-self/net/dev_snmp6/only0")
 			return err
 		}
-		if err := pod.Do(look); err != nil {
+		if err := pod.inside(look); err != nil {
 			t.Errorf("in the pod: %v", err)
 		}
-		if err := node.Do(look); !os.IsNotExist(err) {
+		if err := node.inside(look); !os.IsNotExist(err) {
 			t.Errorf("on the node: got %v, want %v", err, os.ErrNotExist)
 		}
 		if err := look(); !os.IsNotExist(err) {

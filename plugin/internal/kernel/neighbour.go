@@ -13,7 +13,7 @@ import (
 
 // Permanent returns the permanent neighbours of a link, of both families.
 func (n *Namespace) Permanent(link int) (map[netip.Addr]net.HardwareAddr, error) {
-	neighbours, err := retry(func() ([]netlink.Neigh, error) {
+	neighbours, err := Retry(func() ([]netlink.Neigh, error) {
 		return n.NeighList(link, netlink.FAMILY_ALL) //nolint:forbidigo // netlinksafe has none; retried here
 	})
 	if err != nil {

@@ -117,11 +117,9 @@ func (n *Namespace) AllRoutes() ([]netlink.Route, error) {
 func (n *Namespace) MainRoutesOver(link netlink.Link) ([]netlink.Route, error) {
 	_ = n.SetStrictCheck(true) // what other kernels list besides is left out here
 	defer func() { _ = n.SetStrictCheck(false) }()
-	routes, err := retry(func() ([]netlink.Route, error) {
-		return n.Handle.Handle.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{
-			Table: unix.RT_TABLE_MAIN, LinkIndex: link.Attrs().Index,
-		}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_OIF)
-	})
+	routes, err := n.listRoutes(netlink.FAMILY_V4, &netlink.Route{
+		Table: unix.RT_TABLE_MAIN, LinkIndex: link.Attrs().Index,
+	}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_OIF)
 	if errors.Is(err, unix.ENOENT) {
 		return nil, nil // the table is made with its first route
 	}
@@ -134,16 +132,18 @@ func (n *Namespace) MainRoutesOver(link netlink.Link) ([]netlink.Route, error) {
 func (n *Namespace) routes(table int) ([]netlink.Route, error) {
 	var all []netlink.Route
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := retry(func() ([]netlink.Route, error) {
-			// The method of netlinksafe takes half a list for the whole after some attempts.
-			return n.Handle.Handle.RouteListFiltered(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
-		})
+		routes, err := n.listRoutes(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
 		if err != nil {
 			return nil, fmt.Errorf("routes: %w", err)
 		}
 		all = append(all, routes...)
 	}
 	return all, nil
+}
+
+// listRoutes lists routes. The method of netlinksafe takes half a list for the whole after some attempts.
+func (n *Namespace) listRoutes(family int, filter *netlink.Route, mask uint64) ([]netlink.Route, error) {
+	return Retry(func() ([]netlink.Route, error) { return n.Handle.Handle.RouteListFiltered(family, filter, mask) })
 }
 
 // EnsureRoute makes sure that want exists, replacing a route with the same destination and metric. The argument

@@ -103,7 +103,7 @@ func prefixOf(n *net.IPNet) netip.Prefix {
 func (n *Namespace) Rules() ([]netlink.Rule, error) {
 	var all []netlink.Rule
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		rules, err := retry(func() ([]netlink.Rule, error) { return n.RuleList(family) })
+		rules, err := Retry(func() ([]netlink.Rule, error) { return n.RuleList(family) })
 		if err != nil {
 			return nil, fmt.Errorf("rules: %w", err)
 		}

@@ -15,11 +15,8 @@ import (
 
 // RulesOf returns the rules that have an address in them, without those that a Rule cannot hold.
 func (n *Namespace) RulesOf(ip netip.Addr) ([]Rule, error) {
-	family, address := unix.AF_INET, ip.AsSlice()
-	if ip.Is6() {
-		family = unix.AF_INET6
-	}
-	return n.rulesWhere(family, func(message []byte) bool { return bytes.Contains(message, address) })
+	address := ip.AsSlice()
+	return n.rulesWhere(familyOf(ip), func(message []byte) bool { return bytes.Contains(message, address) })
 }
 
 // RulesAt returns the IPv4 rules of some priorities, without those that a Rule cannot hold.
@@ -32,7 +29,7 @@ func (n *Namespace) RulesAt(priorities ...int) ([]Rule, error) {
 // rulesWhere lists the rules of a family and parses those that a function chooses by their message. The kernel has no
 // request for some rules, and its list of thousands takes a tenth of the time that it takes to parse all of them.
 func (n *Namespace) rulesWhere(family int, choose func(message []byte) bool) ([]Rule, error) {
-	rules, err := retry(func() (rules []Rule, err error) {
+	rules, err := Retry(func() (rules []Rule, err error) {
 		request, err := n.request(unix.RTM_GETRULE, unix.NLM_F_DUMP)
 		if err != nil {
 			return nil, err

@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"runtime"
 	"strings"
 
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -56,13 +54,43 @@ func (n *Namespace) EnsureSysctl(link string, s Sysctl) error {
 	return nil
 }
 
+// EnsureSysctls makes sure that a link has settings, except those that this kernel does not have.
+func (n *Namespace) EnsureSysctls(link string, settings ...Sysctl) error {
+	for _, s := range settings {
+		if err := n.EnsureSysctl(link, s); err != nil && !errors.Is(err, ErrNoSysctl) {
+			return fmt.Errorf("link %s: sysctl %s.%s=%s: %w", link, s.Family, s.Key, s.Value, err)
+		}
+	}
+	return nil
+}
+
+// CheckSysctls returns an error about the first of some settings that a link does not have, except those that this
+// kernel does not have.
+func (n *Namespace) CheckSysctls(link string, settings ...Sysctl) error {
+	for _, s := range settings {
+		got, err := n.Sysctl(s.Family, link, s.Key)
+		if errors.Is(err, ErrNoSysctl) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if got != s.Value {
+			return fmt.Errorf("link %s: want sysctl %s.%s=%s, got %s", link, s.Family, s.Key, s.Value, got)
+		}
+	}
+	return nil
+}
+
 // The name of a link may hold dots but no slash (dev_valid_name), so only a path is unambiguous.
 func sysctlPath(family string, parts ...string) string {
 	return filepath.Join("/proc/sys/net", family, "conf", filepath.Join(parts...))
 }
 
 // openSysctl returns a plain descriptor: a file of package os takes seven system calls more for each of the dozen
-// settings of a call.
+// settings of a call. It opens inside the namespace: a thread of another one may open settings too, but takes none that
+// the kernel has cached (proc_sys_compare), and each time would leave two entries more in the cache, which all later
+// calls go through.
 func (n *Namespace) openSysctl(family, link, key string, flags int) (int, error) {
 	dir, err := n.settingsOf(family)
 	if err != nil {
@@ -74,33 +102,6 @@ func (n *Namespace) openSysctl(family, link, key string, flags int) (int, error)
 		return openError(err, family, link, key)
 	})
 	return fd, err
-}
-
-// inside runs a function with the calling thread in the namespace. A thread of another one may open settings too, but
-// takes none that the kernel has cached (proc_sys_compare): each time it would leave two entries more in the cache,
-// which all later calls go through.
-func (n *Namespace) inside(do func() error) error {
-	if n.current {
-		return do()
-	}
-	runtime.LockOSThread()
-	own, err := netns.Get()
-	if err != nil {
-		runtime.UnlockOSThread()
-		return fmt.Errorf("own network namespace: %w", err)
-	}
-	defer own.Close()
-	if err := netns.Set(n.ns); err != nil {
-		runtime.UnlockOSThread()
-		return fmt.Errorf("enter network namespace: %w", err)
-	}
-	err = do()
-	if back := netns.Set(own); back != nil {
-		// The thread stays locked: nobody else may use it.
-		return errors.Join(err, fmt.Errorf("leave network namespace: %w", back))
-	}
-	runtime.UnlockOSThread()
-	return err
 }
 
 func openError(err error, family string, parts ...string) error {

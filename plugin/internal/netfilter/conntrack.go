@@ -16,6 +16,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/plugin/internal/kernel"
 )
 
 // FlushConnections makes connection tracking in the namespace of the calling thread forget all connections from or to
@@ -45,10 +47,7 @@ func FlushConnections(addrs ...netip.Addr) error {
 
 // flush lists the connections of a family and deletes those of the addresses.
 func flush(family uint8, addrs []netip.Addr) error {
-	found, err := list(family, addrs)
-	for attempt := 1; attempt < 10 && errors.Is(err, nl.ErrDumpInterrupted); attempt++ {
-		found, err = list(family, addrs)
-	}
+	found, err := kernel.Retry(func() ([][]byte, error) { return list(family, addrs) })
 	if err != nil {
 		return err
 	}

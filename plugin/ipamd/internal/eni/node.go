@@ -138,18 +138,22 @@ func (n *Node) linksOf(enis []cloud.ENI) (map[string]netlink.Link, error) {
 			return nil, fmt.Errorf("link of ENI %s: %w", eni.ID, err)
 		}
 		if link == nil {
-			links, err = n.linksByMAC()
-			n.indexes = map[string]int{}
-			for _, eni := range enis {
-				if link := links[eni.MAC]; link != nil {
-					n.indexes[eni.MAC] = link.Attrs().Index
-				}
-			}
-			return links, err
+			return n.listLinksOf(enis)
 		}
 		links[eni.MAC] = link
 	}
 	return links, nil
+}
+
+func (n *Node) listLinksOf(enis []cloud.ENI) (map[string]netlink.Link, error) {
+	links, err := n.linksByMAC()
+	n.indexes = map[string]int{}
+	for _, eni := range enis {
+		if link := links[eni.MAC]; link != nil {
+			n.indexes[eni.MAC] = link.Attrs().Index
+		}
+	}
+	return links, err
 }
 
 // linkAgain returns the link that was found before, or nil if there is none or it has another MAC.
