@@ -130,14 +130,14 @@ func (a *attempt) unsuccessful() bool {
 	return false
 }
 
-// again runs a doubtful unit once more and returns the result of that run. last says that no other run follows: the
-// caller sees to it that no other unit runs meanwhile. If the unit does not succeed then, and the machine is to blame
-// again, the result says nothing about the plugin.
-func (s *Suite) again(ctx context.Context, former *attempt, last bool) *attempt {
+// again runs a doubtful unit once more and returns that run, and whether it is doubtful, too. last says that no other
+// run follows: the caller sees to it that no other unit runs meanwhile. If the unit does not succeed then, and the
+// machine is to blame again, the result says nothing about the plugin.
+func (s *Suite) again(ctx context.Context, former *attempt, last bool) (next *attempt, doubtful bool) {
 	s.forget(former)
-	next := s.try(ctx, former.unit, former, last)
+	next = s.try(ctx, former.unit, former, last)
 	if !next.known {
-		return next
+		return next, false
 	}
 	first := former.first()
 	next.result.FirstRun = &report.FirstRun{
@@ -145,14 +145,14 @@ func (s *Suite) again(ctx context.Context, former *attempt, last bool) *attempt 
 	}
 	switch {
 	case !last && s.doubts(next):
-		return next
+		return next, true
 	case last && next.excused(former) && (next.left != "" || next.unsuccessful()):
 		reason := "the machine was too busy: " + next.found.Text
 		s.residue.Dismiss(first.unit.ID, reason)
 		next.result.LabFails(fmt.Errorf("%s; what was seen: %s", reason, next.reason()))
 	}
 	s.tellAgain(first, next)
-	return next
+	return next, false
 }
 
 // tellAgain notes that a unit ran more than once.

@@ -157,8 +157,8 @@ func (a *readAhead) again(ctx context.Context, former *attempt, last bool) *atte
 		a.pass(former)
 		return nil
 	}
-	result := a.suite.again(ctx, former, last)
-	if !last && a.suite.doubts(result) {
+	result, doubtful := a.suite.again(ctx, former, last)
+	if doubtful {
 		return result
 	}
 	a.pass(result)

@@ -133,7 +133,7 @@ func (s *Suite) runUnit(ctx context.Context, u *Unit, doubts func(*attempt) bool
 	s.tellStarted(u)
 	a := s.try(ctx, u, nil, false)
 	if doubts(a) {
-		a = s.again(ctx, a, true)
+		a, _ = s.again(ctx, a, true)
 	}
 	return s.accept(a)
 }

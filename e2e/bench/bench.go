@@ -63,8 +63,6 @@ type bench struct {
 	doc     *benchmark.Benchmark
 	// chains has the one under test first and the one that does nothing behind it.
 	chains []*chain
-	// out has those of upstream's chains that took no more pods, and were measured until then.
-	out    []*chain
 	series map[seriesKey]samples
 	growth map[growthKey]growth
 	// spare is the node with few attachments beside which growth is measured; nil until then.

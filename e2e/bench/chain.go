@@ -43,6 +43,9 @@ func (c *chain) close() {
 	}
 }
 
+// out reports whether the chain is one of upstream's that took no more pods, and was measured until then.
+func (c *chain) out() bool { return c.Role == benchmark.Beside && c.cluster == nil }
+
 // verbsOf returns the verbs that a runtime calls for a file.
 func verbsOf(f *conflist.File) []cni.Verb {
 	if !cni.Check.In(version(f)) || f.DisableCheck {

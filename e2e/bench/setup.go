@@ -100,7 +100,6 @@ func (b *bench) leaveOut(c *chain, err error) error {
 	if c.Role != benchmark.Beside || !errors.As(err, &failed) {
 		return err
 	}
-	b.out = append(b.out, c)
 	c.close()
 	b.miss(fmt.Sprintf("%s, from %d attachments on", c.Name, c.standing), failed.Err.Error())
 	return nil
@@ -108,12 +107,12 @@ func (b *bench) leaveOut(c *chain, err error) error {
 
 // present returns the chains that are not left out.
 func (b *bench) present() []*chain {
-	return slices.DeleteFunc(slices.Clone(b.chains), func(c *chain) bool { return slices.Contains(b.out, c) })
+	return slices.DeleteFunc(slices.Clone(b.chains), (*chain).out)
 }
 
 // cycle runs a cycle of a chain. It returns nothing if the chain is left out, now or before.
 func (b *bench) cycle(ctx context.Context, c *chain, pods int) ([]agent.RoundVerb, error) {
-	if slices.Contains(b.out, c) {
+	if c.out() {
 		return nil, nil
 	}
 	done, err := c.cycle(ctx, pods)
