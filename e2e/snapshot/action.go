@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
@@ -104,33 +103,6 @@ func (n network) takeMPLS() ([]object, error) {
 			text.addf(true, "dev %s", n.name(int(binary.NativeEndian.Uint32(index))))
 		}
 		objects = append(objects, object{Item: Item{Name: name.String(), Text: text.String()}})
-	}
-	return objects, nil
-}
-
-// takeZones reads the zones in which connections are tracked, other than the default one. The connections themselves
-// come and go. The kernel searches the table of the whole machine, so it is asked only if there is a connection.
-func (n network) takeZones() ([]object, error) {
-	count, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_count")
-	if errors.Is(err, os.ErrNotExist) || err == nil && string(bytes.TrimSpace(count)) == "0" {
-		return nil, nil
-	} else if err != nil {
-		return nil, err
-	}
-	flows, err := retry(func() ([]*netlink.ConntrackFlow, error) {
-		//nolint:forbidigo // it is repeated after an interruption, and netlinksafe has no such list
-		return netlink.ConntrackTableList(netlink.ConntrackTable, unix.AF_UNSPEC)
-	})
-	if err != nil {
-		return nil, unlessLacking(err)
-	}
-	seen := map[uint16]bool{}
-	var objects []object
-	for _, flow := range flows {
-		if flow.Zone != 0 && !seen[flow.Zone] {
-			seen[flow.Zone] = true
-			objects = append(objects, object{Item: Item{Name: fmt.Sprintf("zone %d", flow.Zone)}})
-		}
 	}
 	return objects, nil
 }

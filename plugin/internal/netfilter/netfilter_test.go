@@ -1,7 +1,6 @@
 package netfilter
 
 import (
-	"bytes"
 	"encoding/binary"
 	"net"
 	"net/netip"
@@ -206,39 +205,75 @@ func replaceLegacy(t *testing.T, table *legacyTable) {
 	}
 }
 
+// TestFlushConnections checks what is left of a short list of connections, which is read from /proc first, and of a
+// long one.
 func TestFlushConnections(t *testing.T) {
-	inNamespace(t, func(t *testing.T) {
-		for i, ends := range [][4]string{
-			{"10.0.0.2", "10.96.0.1", "10.0.0.3", "10.0.0.1"},
-			{"10.0.0.9", "10.0.0.1", "10.0.0.2", "10.0.0.9"},
-			{"10.0.0.9", "10.96.0.1", "10.0.0.3", "10.0.0.9"},
-			{"fd00::2", "fd00::9", "fd00::9", "fd00::2"},
-			{"fd00::3", "fd00::9", "fd00::9", "fd00::3"},
-		} {
-			track(t, uint16(1000+i), ends, 0)
-		}
-		// The mark has the bytes of 10.0.0.2.
-		track(t, 2000, [4]string{"10.0.0.7", "10.96.0.1", "10.0.0.3", "10.0.0.7"}, 0x0a000002)
-		for range 2 {
-			if err := FlushConnections(netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("fd00::2")); err != nil {
-				t.Fatal(err)
-			}
-		}
-		var left []string
-		for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
-			flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, family)
-			if err != nil {
-				t.Fatal(err)
-			}
-			slices.SortFunc(flows, func(a, b *netlink.ConntrackFlow) int {
-				return bytes.Compare(a.Forward.SrcIP, b.Forward.SrcIP)
+	for name, others := range map[string]int{"few": 0, "many": 600} {
+		t.Run(name, func(t *testing.T) {
+			inNamespace(t, func(t *testing.T) {
+				for i, ends := range [][4]string{
+					{"10.0.0.2", "10.96.0.1", "10.0.0.3", "10.0.0.1"},
+					{"10.0.0.9", "10.0.0.1", "10.0.0.2", "10.0.0.9"},
+					{"10.0.0.9", "10.96.0.1", "10.0.0.3", "10.0.0.9"},
+					{"fd00::2", "fd00::9", "fd00::9", "fd00::2"},
+					{"fd00::3", "fd00::9", "fd00::9", "fd00::3"},
+				} {
+					track(t, uint16(1000+i), ends, 0)
+				}
+				// The mark has the bytes of 10.0.0.2.
+				track(t, 2000, [4]string{"10.0.0.7", "10.96.0.1", "10.0.0.3", "10.0.0.7"}, 0x0a000002)
+				for i := range others {
+					track(t, uint16(3000+i), [4]string{"10.0.0.11", "10.0.0.1", "10.0.0.1", "10.0.0.11"}, 0)
+				}
+				for range 2 {
+					for _, ip := range []string{"10.0.0.2", "fd00::2", "10.0.0.111"} {
+						if err := FlushConnections(netip.MustParseAddr(ip)); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				want := []string{"10.0.0.7", "10.0.0.9", "fd00::3"}
+				if others > 0 {
+					want = []string{"10.0.0.11", "10.0.0.7", "10.0.0.9", "fd00::3"}
+				}
+				if diff := cmp.Diff(want, sources(t)); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
 			})
-			for _, flow := range flows {
-				left = append(left, flow.Forward.SrcIP.String())
-			}
+		})
+	}
+}
+
+// sources returns the different sources of all connections.
+func sources(t *testing.T) (list []string) {
+	t.Helper()
+	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
+		flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, family)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if diff := cmp.Diff([]string{"10.0.0.7", "10.0.0.9", "fd00::3"}, left); diff != "" {
-			t.Errorf("(-want +got):\n%s", diff)
+		for _, flow := range flows {
+			list = append(list, flow.Forward.SrcIP.String())
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// TestMayHaveConnections checks that connections of other addresses cause no search of the kernel's table.
+func TestMayHaveConnections(t *testing.T) {
+	if _, err := os.Stat("/proc/thread-self/net/nf_conntrack"); err != nil {
+		t.Skip(err)
+	}
+	inNamespace(t, func(t *testing.T) {
+		track(t, 1000, [4]string{"10.0.0.21", "10.0.0.1", "10.0.0.1", "10.0.0.21"}, 0)
+		track(t, 1001, [4]string{"fd00::21", "fd00::1", "fd00::1", "fd00::21"}, 0)
+		for ip, want := range map[string]bool{
+			"10.0.0.21": true, "10.0.0.1": true, "fd00::21": true, "10.0.0.2": false, "0.0.0.21": false, "fd00::2": false,
+		} {
+			if got := mayHaveConnections([]netip.Addr{netip.MustParseAddr(ip)}); got != want {
+				t.Errorf("%s: got %v, want %v", ip, got, want)
+			}
 		}
 	})
 }
