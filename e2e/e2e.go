@@ -199,7 +199,7 @@ func (o *Options) load() (*conflist.File, []*scenario.Scenario, error) {
 	}
 	o.claimDeclared(file)
 	if o.Workers == 0 {
-		o.Workers = defaultWorkers(file, o.Nodes.Uplink)
+		o.Workers = o.defaultWorkers(file)
 	}
 	if cluster.IsExclusive(o.Backend) {
 		o.Workers = 1
@@ -222,11 +222,27 @@ func (o *Options) readConflist() (*conflist.File, error) {
 	return conflist.LoadNetwork(o.Conflist, o.Network)
 }
 
-// defaultWorkers returns the default of Workers. It is larger if pods get IPv6 addresses: each ADD then waits a second
-// or two for duplicate address detection.
-func defaultWorkers(file *conflist.File, uplink string) int {
-	plan, err := file.Plan(conflist.PlanOptions{Nodes: []conflist.PlanNode{{Name: "a"}}, Uplink: uplink})
+// A pod takes some tens of milliseconds of a processor to come and to leave. With an IPv6 address each ADD waits a
+// second or two for duplicate address detection.
+const (
+	podTakes    = 80 * time.Millisecond
+	podWithIPv6 = 2 * time.Second
+)
+
+// podTakes returns about how long a pod takes to come and to leave.
+func (o *Options) podTakes(file *conflist.File) time.Duration {
+	plan, err := file.Plan(conflist.PlanOptions{
+		Nodes: []conflist.PlanNode{{Name: "a"}}, Uplink: o.Nodes.Uplink,
+	})
 	if err == nil && slices.ContainsFunc(plan.LAN, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		return podWithIPv6
+	}
+	return podTakes
+}
+
+// defaultWorkers returns the default of Workers: more if pods wait longer.
+func (o *Options) defaultWorkers(file *conflist.File) int {
+	if o.podTakes(file) > podTakes {
 		return 6 * runtime.NumCPU()
 	}
 	return 4 * runtime.NumCPU()

@@ -15,6 +15,14 @@ import (
 // Prepare makes a first cluster, finds out whether scenarios can run at all, and what a first attachment leaves on a
 // node. A *cluster.UnfitError says that they cannot run.
 func (s *Suite) Prepare(ctx context.Context) error {
+	if err := s.prepare(ctx); err != nil || s.obstacle != nil {
+		return err
+	}
+	return s.findResidue(ctx)
+}
+
+// prepare makes the first cluster and the first attachment.
+func (s *Suite) prepare(ctx context.Context) error {
 	c, err := s.start(ctx)
 	if err != nil {
 		return err
@@ -27,14 +35,19 @@ func (s *Suite) Prepare(ctx context.Context) error {
 	s.report.Kernel = hello.Kernel
 	s.report.Notes = append(s.report.Notes, c.Notes()...)
 	s.report.Lab = labOf(c)
-	if s.obstacle, err = s.attachPlainly(ctx, c); err != nil {
-		return err
-	}
-	if s.obstacle != nil {
+	s.obstacle, err = s.attachPlainly(ctx, c)
+	if err == nil && s.obstacle != nil {
 		s.add(*s.obstacle)
-		return nil
 	}
+	return err
+}
+
+// findResidue puts what a first attachment leaves into the report. Units may run meanwhile: a scenario waits for it
+// where it compares its nodes.
+func (s *Suite) findResidue(ctx context.Context) error {
 	found, err := s.residue.First(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.report.Residue = append(s.report.Residue, found...)
 	return err
 }

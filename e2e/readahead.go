@@ -11,6 +11,7 @@ import (
 	"github.com/onsi/ginkgo/v2"
 	"github.com/onsi/ginkgo/v2/types"
 
+	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/internal/throttle"
 	"github.com/cnitest/cnitest/e2e/report"
 )
@@ -24,7 +25,9 @@ type readAhead struct {
 	// stopped is set if the run ended before a unit had its result.
 	stopped atomic.Bool
 	wait    sync.WaitGroup
-	ends    map[*Unit]chan report.Result
+	// compared is closed when it is known what a first attachment leaves.
+	compared chan struct{}
+	ends     map[*Unit]chan report.Result
 	// follow adjusts what runs at the same time to the machine.
 	follow func(*throttle.Throttle, context.Context)
 }
@@ -32,7 +35,8 @@ type readAhead struct {
 func newReadAhead(s *Suite, units []*Unit) *readAhead {
 	a := &readAhead{
 		suite: s, units: units, ends: map[*Unit]chan report.Result{}, cancel: func() {},
-		follow: (*throttle.Throttle).Follow,
+		compared: make(chan struct{}),
+		follow:   (*throttle.Throttle).Follow,
 	}
 	for _, u := range units {
 		a.ends[u] = make(chan report.Result, 1)
@@ -56,9 +60,17 @@ func (a *readAhead) start(ctx context.Context) {
 	ctx, a.cancel = context.WithCancel(ctx)
 	a.ended = ctx.Done()
 	a.wait.Go(func() {
+		switch {
+		case a.suite.obstacle != nil:
+			close(a.compared)
+		case cluster.IsExclusive(a.suite.options.Backend):
+			a.findResidue(ctx)
+		default:
+			a.wait.Go(func() { a.findResidue(ctx) })
+		}
 		// Audits look at the calls of all other units, including those that the filter leaves out.
 		var first, last []*Unit
-		for _, u := range longestFirst(asked) {
+		for _, u := range longestFirst(asked, a.suite.options.podTakes(a.suite.file)) {
 			if u.audits() {
 				last = append(last, u)
 			} else {
@@ -71,6 +83,15 @@ func (a *readAhead) start(ctx context.Context) {
 		a.runAll(ctx, first)
 		a.runAll(ctx, last)
 	})
+}
+
+// findResidue finds what a first attachment leaves. If that fails, scenarios that compare their nodes try again, and
+// say what failed.
+func (a *readAhead) findResidue(ctx context.Context) {
+	defer close(a.compared)
+	if err := a.suite.findResidue(ctx); err != nil && ctx.Err() == nil {
+		a.suite.note("what a first attachment leaves is not known: %v", err)
+	}
 }
 
 // runAll runs units, at the same time as many as the machine carries and at most as many as the options say. What does
@@ -192,6 +213,12 @@ func (a *readAhead) result(ctx context.Context, u *Unit) report.Result {
 
 // stop ends the units that still run, and waits for their clusters to end.
 func (a *readAhead) stop() {
+	if a.ended != nil {
+		select {
+		case <-a.compared:
+		case <-a.ended:
+		}
+	}
 	a.cancel()
 	a.wait.Wait()
 }

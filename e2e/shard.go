@@ -55,7 +55,7 @@ func (s Shard) of(units []*Unit) []*Unit {
 			order = append(order, blocks[name])
 		}
 		blocks[name].units = append(blocks[name].units, u)
-		blocks[name].time += u.patience()
+		blocks[name].time += u.patience(podTakes)
 	}
 	slices.SortStableFunc(order, func(a, b *block) int { return cmp.Compare(b.time, a.time) })
 	busy, mine := make([]time.Duration, s.Of), map[*Unit]bool{}

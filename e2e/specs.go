@@ -93,7 +93,7 @@ func (s *Suite) describe(ctx context.Context, done func(error, *report.Report)) 
 			both, cancel := context.WithCancel(ctx)
 			defer cancel()
 			defer context.AfterFunc(specCtx, cancel)()
-			if err := s.Prepare(both); err != nil {
+			if err := s.prepare(both); err != nil {
 				if both.Err() != nil {
 					ahead.stopped.Store(true)
 					ginkgo.Skip(stopped)

@@ -158,8 +158,9 @@ func (s *Suite) unasked(asked, audits []*Unit) []*Unit {
 	return more
 }
 
-// patience is about how long the unit takes if its plugin fails, which may be longer than otherwise.
-func (u *Unit) patience() time.Duration {
+// patience is about how long the unit takes if its plugin fails, which may be longer than otherwise. pod is how long a
+// pod takes to come and to leave.
+func (u *Unit) patience(pod time.Duration) time.Duration {
 	switch {
 	case u.scenario == nil && u.requirement.Long():
 		return 10 * time.Second
@@ -175,17 +176,16 @@ func (u *Unit) patience() time.Duration {
 		sum += 5 * time.Second
 	}
 	for _, p := range u.scenario.Pods {
-		// A pod takes some tens of milliseconds of a processor to come, and to leave.
-		sum += time.Duration(max(1, p.Count)) * 80 * time.Millisecond
+		sum += time.Duration(max(1, p.Count)) * pod
 	}
 	return sum
 }
 
 // longestFirst orders units so that no long one runs alone at the end. Requirements fill the time in which scenarios
-// wait.
-func longestFirst(units []*Unit) []*Unit {
+// wait. pod is how long a pod takes to come and to leave.
+func longestFirst(units []*Unit, pod time.Duration) []*Unit {
 	sorted := slices.Clone(units)
-	slices.SortStableFunc(sorted, func(a, b *Unit) int { return cmp.Compare(b.patience(), a.patience()) })
+	slices.SortStableFunc(sorted, func(a, b *Unit) int { return cmp.Compare(b.patience(pod), a.patience(pod)) })
 	return sorted
 }
 

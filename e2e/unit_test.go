@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -10,7 +11,7 @@ import (
 )
 
 // TestLongestFirst checks that what may take longest begins first: checks that take seconds, and probes, those of many
-// pods before others.
+// pods before others. Where a pod waits for its address, the number of pods decides.
 func TestLongestFirst(t *testing.T) {
 	probes := []scenario.Step{{Probe: &scenario.Probe{}}}
 	requirement := map[string]*contract.Requirement{}
@@ -21,15 +22,32 @@ func TestLongestFirst(t *testing.T) {
 		{ID: "ADD-1", requirement: requirement["ADD-1"]},
 		{ID: "few-pods", scenario: &scenario.Scenario{Pods: []scenario.Pod{{}, {}}}},
 		{ID: "few-pods-probed", scenario: &scenario.Scenario{Pods: []scenario.Pod{{}, {}}, Steps: probes}},
+		{ID: "five-pods", scenario: &scenario.Scenario{Pods: []scenario.Pod{{}, {}, {}, {}, {}}}},
 		{ID: "TIM-1", requirement: requirement["TIM-1"]},
 		{ID: "many-pods-probed", scenario: &scenario.Scenario{Pods: []scenario.Pod{{}, {Count: 50}}, Steps: probes}},
 	}
-	var got []string
-	for _, u := range longestFirst(units) {
-		got = append(got, u.ID)
-	}
-	want := []string{"TIM-1", "many-pods-probed", "few-pods-probed", "ADD-1", "few-pods"}
-	if diff := cmp.Diff(got, want); diff != "" {
-		t.Errorf("got, want:\n%s", diff)
+	for _, tt := range []struct {
+		name string
+		pod  time.Duration
+		want []string
+	}{
+		{
+			"IPv4", podTakes,
+			[]string{"TIM-1", "many-pods-probed", "few-pods-probed", "five-pods", "ADD-1", "few-pods"},
+		},
+		{
+			"IPv6", podWithIPv6,
+			[]string{"many-pods-probed", "five-pods", "TIM-1", "few-pods-probed", "few-pods", "ADD-1"},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var got []string
+			for _, u := range longestFirst(units, tt.pod) {
+				got = append(got, u.ID)
+			}
+			if diff := cmp.Diff(got, tt.want); diff != "" {
+				t.Errorf("got, want:\n%s", diff)
+			}
+		})
 	}
 }

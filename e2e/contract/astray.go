@@ -14,34 +14,34 @@ import (
 
 // leadingAstray returns the requirements about names and links that lead to files of others.
 func leadingAstray() []Requirement {
-	mode := func(id, text, why, how string, check func(context.Context, *trial) error) Requirement {
-		return Requirement{
-			ID: id, Level: Should, Section: "failure mode", Roles: everyPlugin(), Covers: []string{id},
-			Text: text, Why: why, How: how, check: check,
-		}
+	mode := func(r Requirement) Requirement {
+		r.Level, r.Section, r.Roles, r.Covers = Should, "failure mode", everyPlugin(), []string{r.ID}
+		return r
 	}
 	return []Requirement{
-		mode(
-			"E19", "No name that a plugin is given leads it to a file of others.",
-			"Whoever may create a pod chooses its name, and a plugin that makes a path from it without a look at it "+
-				"writes and removes files anywhere, as root. A list of valid attachments is checked by no library.",
-			"ADD, CHECK and DEL with ../../…/FILE as K8S_POD_NAME, K8S_POD_NAMESPACE and K8S_POD_INFRA_CONTAINER_ID, "+
-				"as CNI_CONTAINERID, as CNI_IFNAME, as the name of the network, and as the names in prevResult; GC "+
-				"with it in the list of valid attachments. Each may fail or succeed. In the directory of FILE nothing "+
-				"is made, changed or removed, and no answer has what FILE says.",
-			checkNamesAstray,
-		),
-		mode(
-			"E20", "A link in the place of a file that a plugin or its daemon makes leads to no file of others.",
-			"A directory of records that a container has mounted, or that was restored with other modes, has links to "+
-				"files that only root may write.",
-			"Traces which files and which directories of the attachment ADD and DEL make, and the daemon at its start "+
-				"and for both. Each of them is, on a fresh node, a symbolic link to a file of others, one to a file "+
-				"that is missing, or one to a directory of others, before ADD, and before the daemon starts. At last "+
-				"all are links when DEL and GC come. Calls may fail, and the daemon need not start. What the links "+
-				"lead to is not made, changed or removed, and no answer has what it says. Logs do not count.",
-			checkLinksAstray,
-		),
+		mode(Requirement{
+			ID:   "E19",
+			Text: "No name that a plugin is given leads it to a file of others.",
+			Why: "Whoever may create a pod chooses its name, and a plugin that makes a path from it without a look at " +
+				"it writes and removes files anywhere, as root. A list of valid attachments is checked by no library.",
+			How: "ADD, CHECK and DEL with ../../…/FILE as K8S_POD_NAME, K8S_POD_NAMESPACE and " +
+				"K8S_POD_INFRA_CONTAINER_ID, as CNI_CONTAINERID, as CNI_IFNAME, as the name of the network, and as " +
+				"the names in prevResult; GC with it in the list of valid attachments. Each may fail or succeed. In " +
+				"the directory of FILE nothing is made, changed or removed, and no answer has what FILE says.",
+			check: checkNamesAstray,
+		}),
+		mode(Requirement{
+			ID:   "E20",
+			Text: "A link in the place of a file that a plugin or its daemon makes leads to no file of others.",
+			Why: "A directory of records that a container has mounted, or that was restored with other modes, has " +
+				"links to files that only root may write.",
+			How: "Traces which files and which directories of the attachment ADD and DEL make, and the daemon at its " +
+				"start and for both. Each of them is, on a fresh node, a symbolic link to a file of others, one to a " +
+				"file that is missing, or one to a directory of others, before ADD, and before the daemon starts. At " +
+				"last all are links when DEL and GC come. Calls may fail, and the daemon need not start. What the " +
+				"links lead to is not made, changed or removed, and no answer has what it says. Logs do not count.",
+			check: checkLinksAstray, long: true,
+		}),
 	}
 }
 
