@@ -15,8 +15,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/cnitest/cnitest/e2e/internal/program"
 	"github.com/cnitest/cnitest/e2e/report"
@@ -36,7 +37,7 @@ type Runner struct {
 	Plugins, Versions []string
 	// Shard of Shards is the part to run, from 1; 0 means all.
 	Shard, Shards int
-	// Together is the number of runs at the same time.
+	// Together is the number of plugins that run at the same time.
 	Together int
 	// Log gets a line for each run.
 	Log io.Writer
@@ -72,27 +73,32 @@ func (r *Runner) runJobs(ctx context.Context, jobs []*job) (*matrix.Matrix, erro
 	return r.collect(jobs)
 }
 
-// runAll runs the jobs that have no report yet, several at the same time.
+// runAll runs the jobs that have no report yet: the versions of a plugin one after the other, since most fail in the
+// words of the version before, and several plugins at the same time.
 func (r *Runner) runAll(ctx context.Context, jobs []*job) error {
-	places := make(chan struct{}, max(1, r.Together))
-	errs := make([]error, len(jobs))
-	var all sync.WaitGroup
-	var last *job
-	for i, j := range jobs {
-		if j.lacks != "" {
-			continue
+	var plugins [][]*job
+	for _, j := range jobs {
+		switch last := len(plugins) - 1; {
+		case j.lacks != "":
+		case last >= 0 && plugins[last][0].plugin == j.plugin:
+			j.before = plugins[last][len(plugins[last])-1]
+			plugins[last] = append(plugins[last], j)
+		default:
+			plugins = append(plugins, []*job{j})
 		}
-		if last != nil && last.plugin == j.plugin {
-			j.before = last
-		}
-		last = j
-		places <- struct{}{}
-		all.Go(func() {
-			defer func() { <-places }()
-			errs[i] = r.run(ctx, j)
+	}
+	errs := make([]error, len(plugins))
+	var all errgroup.Group
+	all.SetLimit(max(1, r.Together))
+	for i, versions := range plugins {
+		all.Go(func() error {
+			for _, j := range versions {
+				errs[i] = errors.Join(errs[i], r.run(ctx, j))
+			}
+			return nil
 		})
 	}
-	all.Wait()
+	_ = all.Wait()
 	return errors.Join(append(errs, ctx.Err())...)
 }
 
