@@ -52,7 +52,11 @@ func (f Format) parse(data []byte, document any) error {
 	if err := Validate(f.Schema, data); err != nil {
 		return err
 	}
-	return json.Unmarshal(data, document)
+	// This refuses a date-time that lacks a part, which Validate accepts.
+	if err := json.Unmarshal(data, document); err != nil {
+		return fmt.Errorf("document: %w", err)
+	}
+	return nil
 }
 
 // Marshal returns a document as it is written: indented, since people read it, too, and with angle brackets as they

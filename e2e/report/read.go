@@ -9,11 +9,10 @@ import (
 	"fmt"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
-	"golang.org/x/text/language"
-	"golang.org/x/text/message"
+	"github.com/xeipuuv/gojsonschema"
 )
 
 //go:embed schema.json
@@ -66,40 +65,34 @@ func syntax(data []byte, err error) error {
 	return err
 }
 
-// Validate compares a document with a JSON schema. Its error names the first mistake.
+// Validate compares a document with a JSON schema. Its error names the first mistake, an outer one before those inside.
+// Formats are asserted, though a date-time may be a date or a time alone. Of drafts later than 7 it knows only what
+// they share with it: it skips other keywords, and those beside a $ref.
 func Validate(schema, data []byte) error {
-	compiled, err := compileSchema(schema)
-	if err != nil {
+	result, err := gojsonschema.Validate(gojsonschema.NewBytesLoader(schema), gojsonschema.NewBytesLoader(data))
+	if err != nil || result.Valid() {
 		return err
 	}
-	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
-	if err != nil {
-		return err
-	}
-	var invalid *jsonschema.ValidationError
-	if err := compiled.Validate(document); !errors.As(err, &invalid) {
-		return err
-	}
-	for len(invalid.Causes) > 0 {
-		invalid = invalid.Causes[0]
-	}
-	place := strings.Join(invalid.InstanceLocation, ".")
-	if place == "" {
+	// The library goes through maps, so that the order of its mistakes changes.
+	first := slices.MinFunc(result.Errors(), func(a, b gojsonschema.ResultError) int {
+		one, other := a.Context().String(), b.Context().String()
+		return cmp.Or(len(one)-len(other), cmp.Compare(one, other), cmp.Compare(a.Description(), b.Description()))
+	})
+	place := first.Field()
+	if place == gojsonschema.STRING_CONTEXT_ROOT {
 		place = "document"
 	}
-	return fmt.Errorf("%s: %s", place, invalid.ErrorKind.LocalizedString(message.NewPrinter(language.English)))
-}
-
-func compileSchema(schema []byte) (*jsonschema.Schema, error) {
-	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(schema))
-	if err != nil {
-		return nil, err
+	switch property := first.Details()["property"]; first.Type() {
+	case "required":
+		return fmt.Errorf("%s: missing property %q", place, property)
+	case "additional_property_not_allowed":
+		return fmt.Errorf("%s: unknown property %q", place, property)
 	}
-	const name = "report.schema.json"
-	compiler := jsonschema.NewCompiler()
-	compiler.AssertFormat()
-	if err := compiler.AddResource(name, document); err != nil {
-		return nil, err
+	// The other sentences begin with a capital letter, or with the place.
+	what := strings.TrimPrefix(first.Description(), first.Field()+" ")
+	what = strings.ToLower(what[:1]) + what[1:]
+	if got, err := json.Marshal(first.Value()); err == nil && len(got) <= 80 {
+		what = fmt.Sprintf("got %s: %s", got, what)
 	}
-	return compiler.Compile(name)
+	return fmt.Errorf("%s: %s", place, what)
 }

@@ -118,3 +118,80 @@ func TestSchema(t *testing.T) {
 		t.Errorf("got %d fields, want %d or more", tried, least)
 	}
 }
+
+// TestValidate has a mistake for each keyword of the schemas, since the library skips those that it does not know.
+func TestValidate(t *testing.T) {
+	tried := map[string]bool{"$schema": true, "$defs": true, "title": true, "description": true, "properties": true}
+	for _, tt := range []struct{ keyword, schema, document, want string }{
+		{"type", `{"type": "string"}`, `{"a": 1}`, `a: got 1: invalid type. Expected: string, given: integer`},
+		{"const", `{"const": "b"}`, `{"a": "c"}`, `a: got "c": does not match: "b"`},
+		{"enum", `{"enum": ["b", "c d"]}`, `{"a": "e"}`, `a: got "e": must be one of the following: "b", "c d"`},
+		{"minimum", `{"minimum": 1}`, `{"a": 0.5}`, `a: got 0.5: must be greater than or equal to 1`},
+		{"maximum", `{"maximum": 1}`, `{"a": 2}`, `a: got 2: must be less than or equal to 1`},
+		{"pattern", `{"pattern": "^b$"}`, `{"a": "c"}`, `a: got "c": does not match pattern '^b$'`},
+		{"minLength", `{"minLength": 2}`, `{"a": "b"}`, `a: got "b": string length must be greater than or equal to 2`},
+		{"format", `{"format": "date-time"}`, `{"a": "May"}`, `a: got "May": does not match format 'date-time'`},
+		{"minItems", `{"minItems": 1}`, `{"a": []}`, `a: got []: array must have at least 1 items`},
+		{"items", `{"items": {"type": "null"}}`, `{"a": [null, 1]}`, `a.1: got 1: invalid type. Expected: null, given: integer`},
+		{"required", `{"required": ["b"]}`, `{"a": {}}`, `a: missing property "b"`},
+		{"additionalProperties", `{"additionalProperties": false}`, `{"a": {"b": 1}}`, `a: unknown property "b"`},
+		{"propertyNames", `{"propertyNames": {"enum": ["b"]}}`, `{"a": {"c": 1}}`, `a: got {"c":1}: property name of "c" does not match`},
+		{"anyOf", `{"anyOf": [{"const": 1}]}`, `{"a": 2}`, `a: got 2: must validate at least one schema (anyOf)`},
+		{"oneOf", `{"oneOf": [{}, {}]}`, `{"a": 1}`, `a: got 1: must validate one and only one schema (oneOf)`},
+		{"$ref", `{"$ref": "#/$defs/b"}`, `{"a": 1}`, `a: got 1: does not match: "b"`},
+		{"type", `{"type": "null"}`, `{"a": "` + strings.Repeat("b", 80) + `"}`, "a: invalid type. Expected: null, given: string"},
+		{"type", `{"type": "object", "required": ["b", "c"]}`, `{"a": {}, "d": {"e": {}}}`, `a: missing property "b"`},
+		{"type", `{}`, `[]`, `document: got []: invalid type. Expected: object, given: array`},
+	} {
+		tried[tt.keyword] = true
+		const draft = `"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": {"b": {"const": "b"}}`
+		schema := `{` + draft + `, "type": "object", "properties": {"a": ` + tt.schema + `}}`
+		// The library goes through maps, so that it must say the same each time.
+		for range 10 {
+			if err := report.Validate([]byte(schema), []byte(tt.document)); err == nil || err.Error() != tt.want {
+				t.Fatalf("%s of %s: got %v, want %s", tt.document, tt.schema, err, tt.want)
+			}
+		}
+	}
+	for _, dir := range []string{".", "benchmark", "matrix", "../trackrecord"} {
+		file := filepath.Join(dir, "schema.json")
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var schema map[string]any
+		if err := json.Unmarshal(text, &schema); err != nil {
+			t.Fatal(err)
+		}
+		for _, wrong := range untried(schema, tried) {
+			t.Errorf("%s: %s", file, wrong)
+		}
+	}
+}
+
+// untried returns the keywords of a schema that were not tried, and those beside a $ref, which count only in later
+// drafts than 7.
+func untried(schema map[string]any, tried map[string]bool) []string {
+	var wrong []string
+	for keyword, value := range schema {
+		if !tried[keyword] || schema["$ref"] != nil && keyword != "$ref" && keyword != "description" {
+			wrong = append(wrong, keyword)
+		}
+		var inside []any
+		switch value := value.(type) {
+		case []any:
+			inside = value
+		case map[string]any:
+			inside = []any{value}
+			if keyword == "properties" || keyword == "$defs" {
+				inside = slices.Collect(maps.Values(value))
+			}
+		}
+		for _, s := range inside {
+			if s, ok := s.(map[string]any); ok {
+				wrong = append(wrong, untried(s, tried)...)
+			}
+		}
+	}
+	return wrong
+}

@@ -59,8 +59,8 @@ func TestLoad_mistakes(t *testing.T) {
 		{"same version", "v1.9.0", "v1.9.1", "version v1.9.1 both has it and has it not"},
 		{"twice", "defects:\n", row, "one is there twice"},
 		{"unknown field", "plugin:", "plugins:", "unknown field"},
-		{"two verdicts", "  caught:", "  untestable: It needs hardware.\n  caught:", "defects.0: 'oneOf' failed"},
-		{"no reason", ", says: panic", "", "missing property 'says'"},
+		{"two verdicts", "  caught:", "  untestable: It needs hardware.\n  caught:", "defects.0: must validate one and only one schema"},
+		{"no reason", ", says: panic", "", `defects.0.caught: missing property "says"`},
 		{"a source that is none", "plugins#1", "plugins", "defects.0.sources.0"},
 		{"two sentences of a table", "users.", "users | all.", "defects.0.what"},
 	} {

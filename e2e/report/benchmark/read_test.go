@@ -36,8 +36,8 @@ func TestReadFile(t *testing.T) {
 			"a later version", "cnitest/v1alpha1", "cnitest/v9",
 			`apiVersion "cnitest/v9": want cnitest/v1alpha1; it was written by cnitest v1.2.3, whose own bench command reads it`,
 		},
-		{"an unknown field", `"cniVersion"`, `"version"`, `document: missing property 'cniVersion'`},
-		{"a wrong role", `"noop",`, `"other",`, `chains.1.role: value must be one of 'tested', 'noop', 'beside'`},
+		{"an unknown field", `"cniVersion"`, `"version"`, `document: unknown property "version"`},
+		{"a wrong role", `"noop",`, `"other",`, `chains.1.role: got "other": must be one of the following: "tested", "noop", "beside"`},
 		{"cut off", "}\n", "", "want a benchmark of cnitest in JSON: line "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
