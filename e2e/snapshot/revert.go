@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/containernetworking/plugins/pkg/ns"
 )
@@ -22,24 +23,26 @@ type lastingItem struct {
 	reason  string
 }
 
-var lasting = []lastingItem{
-	{Namespace, regexp.MustCompile(``), "a namespace belongs to the runtime that made it"},
-	{Process, regexp.MustCompile(``), "processes of one command line look alike, and another's must not end"},
-	{Sysctl, regexp.MustCompile(``), "a sysctl comes and goes with a link"},
-	{File, regexp.MustCompile(`: deleted$`), "it stands for a file that was removed"},
-	{
-		Qdisc,
-		regexp.MustCompile(`^dev \S+ (root|ingress|parent \S+): \S+$`),
-		"the kernel gives a link a qdisc of its own",
-	},
-	{Nftables, regexp.MustCompile(`^element .* end$`), "the end of an interval goes with its start"},
-	{Group, regexp.MustCompile(``), "the program that added a multicast address holds it"},
-	{Zone, regexp.MustCompile(``), "a zone ends with its connections"},
-	{Qdisc, regexp.MustCompile(`^action `), "a filter may hold an action"},
-	{Route, regexp.MustCompile(`^mpls `), "the netlink library needs more of a label than an item holds"},
-	{Label, regexp.MustCompile(``), "the netlink library does not support address labels"},
-	{Iptables, regexp.MustCompile(`^\S+ \S+ chain \S+: [^-]`), "a legacy table stays as long as its namespace"},
-}
+var lasting = sync.OnceValue(func() []lastingItem {
+	return []lastingItem{
+		{Namespace, regexp.MustCompile(``), "a namespace belongs to the runtime that made it"},
+		{Process, regexp.MustCompile(``), "processes of one command line look alike, and another's must not end"},
+		{Sysctl, regexp.MustCompile(``), "a sysctl comes and goes with a link"},
+		{File, regexp.MustCompile(`: deleted$`), "it stands for a file that was removed"},
+		{
+			Qdisc,
+			regexp.MustCompile(`^dev \S+ (root|ingress|parent \S+): \S+$`),
+			"the kernel gives a link a qdisc of its own",
+		},
+		{Nftables, regexp.MustCompile(`^element .* end$`), "the end of an interval goes with its start"},
+		{Group, regexp.MustCompile(``), "the program that added a multicast address holds it"},
+		{Zone, regexp.MustCompile(``), "a zone ends with its connections"},
+		{Qdisc, regexp.MustCompile(`^action `), "a filter may hold an action"},
+		{Route, regexp.MustCompile(`^mpls `), "the netlink library needs more of a label than an item holds"},
+		{Label, regexp.MustCompile(``), "the netlink library does not support address labels"},
+		{Iptables, regexp.MustCompile(`^\S+ \S+ chain \S+: [^-]`), "a legacy table stays as long as its namespace"},
+	}
+})
 
 // Revertible returns the reason why Revert cannot undo a change, or nil if it can. It reads nothing except the change.
 //
@@ -50,7 +53,7 @@ func Revertible(change Change) error {
 	item := change.Item
 	switch {
 	case change.Op == Added:
-		for _, l := range lasting {
+		for _, l := range lasting() {
 			if l.kind == item.Kind && l.pattern.MatchString(line(item.Name, item.Text)) {
 				return errors.New(l.reason)
 			}

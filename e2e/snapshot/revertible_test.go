@@ -97,7 +97,7 @@ func TestRevertible_objects(t *testing.T) {
 		}
 	}
 	for _, k := range Kinds() {
-		declared := slices.ContainsFunc(lasting, func(l lastingItem) bool { return l.kind == k.Name })
+		declared := slices.ContainsFunc(lasting(), func(l lastingItem) bool { return l.kind == k.Name })
 		switch {
 		case !seen[k.Name]:
 			t.Errorf("%s: got no item of this kind; make one above", k.Name)

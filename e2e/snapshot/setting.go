@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 )
@@ -20,19 +21,21 @@ type linkSetting struct {
 
 // linkSettings are in the order in which they are set: up or down comes last, since a link that goes down loses
 // addresses and routes.
-var linkSettings = []linkSetting{
-	{regexp.MustCompile(` master (\S+)`), setMaster},
-	{regexp.MustCompile(` mtu (\d+)`), setNumber((*netlink.Handle).LinkSetMTU)},
-	{regexp.MustCompile(` link/\S+ ((?:[0-9a-f]{2}:)+[0-9a-f]{2})\b`), setHardwareAddr},
-	{regexp.MustCompile(` group (\d+)`), setNumber((*netlink.Handle).LinkSetGroup)},
-	{regexp.MustCompile(` qlen (\d+)`), setNumber((*netlink.Handle).LinkSetTxQLen)},
-	{regexp.MustCompile(` alias ("(?:[^"\\]|\\.)*")`), setAlias},
-	{regexp.MustCompile(`[<,](NOARP)\b`), setFlag((*netlink.Handle).LinkSetARPOff, (*netlink.Handle).LinkSetARPOn)},
-	{regexp.MustCompile(`[<,](MULTICAST)\b`), setFlag((*netlink.Handle).LinkSetMulticastOn, (*netlink.Handle).LinkSetMulticastOff)},
-	{regexp.MustCompile(`[<,](ALLMULTI)\b`), setFlag((*netlink.Handle).LinkSetAllmulticastOn, (*netlink.Handle).LinkSetAllmulticastOff)},
-	{regexp.MustCompile(`[<,](PROMISC)\b`), setFlag((*netlink.Handle).SetPromiscOn, (*netlink.Handle).SetPromiscOff)},
-	{regexp.MustCompile(`[<,](UP)\b`), setFlag((*netlink.Handle).LinkSetUp, (*netlink.Handle).LinkSetDown)},
-}
+var linkSettings = sync.OnceValue(func() []linkSetting {
+	return []linkSetting{
+		{regexp.MustCompile(` master (\S+)`), setMaster},
+		{regexp.MustCompile(` mtu (\d+)`), setNumber((*netlink.Handle).LinkSetMTU)},
+		{regexp.MustCompile(` link/\S+ ((?:[0-9a-f]{2}:)+[0-9a-f]{2})\b`), setHardwareAddr},
+		{regexp.MustCompile(` group (\d+)`), setNumber((*netlink.Handle).LinkSetGroup)},
+		{regexp.MustCompile(` qlen (\d+)`), setNumber((*netlink.Handle).LinkSetTxQLen)},
+		{regexp.MustCompile(` alias ("(?:[^"\\]|\\.)*")`), setAlias},
+		{regexp.MustCompile(`[<,](NOARP)\b`), setFlag((*netlink.Handle).LinkSetARPOff, (*netlink.Handle).LinkSetARPOn)},
+		{regexp.MustCompile(`[<,](MULTICAST)\b`), setFlag((*netlink.Handle).LinkSetMulticastOn, (*netlink.Handle).LinkSetMulticastOff)},
+		{regexp.MustCompile(`[<,](ALLMULTI)\b`), setFlag((*netlink.Handle).LinkSetAllmulticastOn, (*netlink.Handle).LinkSetAllmulticastOff)},
+		{regexp.MustCompile(`[<,](PROMISC)\b`), setFlag((*netlink.Handle).SetPromiscOn, (*netlink.Handle).SetPromiscOff)},
+		{regexp.MustCompile(`[<,](UP)\b`), setFlag((*netlink.Handle).LinkSetUp, (*netlink.Handle).LinkSetDown)},
+	}
+})
 
 // followsSettings matches the parts of the text that change with the settings of a link, or with links on top of it.
 var followsSettings = regexp.MustCompile(`,LOWER_UP\b|[<,]SLAVE\b| state \S+| promiscuity \d+| allmulti \d+|^<|>`)
@@ -93,7 +96,7 @@ func (s linkSetting) value(text string) string {
 
 // fixed returns the parts of a link's text that cannot be set.
 func fixed(text string) string {
-	for _, s := range linkSettings {
+	for _, s := range linkSettings() {
 		text = s.pattern.ReplaceAllString(text, "")
 	}
 	return strings.TrimSpace(followsSettings.ReplaceAllString(text, ""))
@@ -104,7 +107,7 @@ func resettable(text, before string) error {
 	if fixed(text) != fixed(before) {
 		return errors.New("more than its master, mtu, address, group, qlen, alias and flags has changed")
 	}
-	for _, s := range linkSettings {
+	for _, s := range linkSettings() {
 		if s.value(text) != s.value(before) {
 			return nil
 		}
@@ -114,7 +117,7 @@ func resettable(text, before string) error {
 
 // restoreLink sets the settings that differ from an earlier text.
 func (n network) restoreLink(link netlink.Link, text, before string) error {
-	for _, s := range linkSettings {
+	for _, s := range linkSettings() {
 		value := s.value(before)
 		if s.value(text) == value {
 			continue
