@@ -80,6 +80,15 @@ func (s *Suite) interrupt(cause error, units []*Unit) {
 	s.note("%v after %d of %d scenarios and requirements", cause, len(s.report.Results), len(units))
 }
 
+// keepResidue puts what a first attachment leaves into the report, whoever found it.
+func (s *Suite) keepResidue() {
+	found, known := s.residue.Known()
+	s.report.Residue = append(s.report.Residue, found...)
+	if !known && s.unfound != nil {
+		s.note("what a first attachment leaves is not known: %v", s.unfound)
+	}
+}
+
 // Finish adds the results that are known only at the end, sets the verdict, and writes the report if the options say
 // so. It is called once.
 func (s *Suite) Finish() (*report.Report, error) {
@@ -89,6 +98,7 @@ func (s *Suite) Finish() (*report.Report, error) {
 		}
 		s.add(result)
 	}
+	s.keepResidue()
 	if len(s.subjects) > 0 {
 		s.report.CallTimes = s.times.Table(s.file.Types(), s.subjects[0].Series)
 	}

@@ -18,7 +18,7 @@ func (s *Suite) Prepare(ctx context.Context) error {
 	if err := s.prepare(ctx); err != nil || s.obstacle != nil {
 		return err
 	}
-	return s.findResidue(ctx)
+	return s.residue.First(ctx)
 }
 
 // prepare makes the first cluster and the first attachment.
@@ -39,16 +39,6 @@ func (s *Suite) prepare(ctx context.Context) error {
 	if err == nil && s.obstacle != nil {
 		s.add(*s.obstacle)
 	}
-	return err
-}
-
-// findResidue puts what a first attachment leaves into the report. Units may run meanwhile: a scenario waits for it
-// where it compares its nodes.
-func (s *Suite) findResidue(ctx context.Context) error {
-	found, err := s.residue.First(ctx)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.report.Residue = append(s.report.Residue, found...)
 	return err
 }
 

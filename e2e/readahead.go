@@ -63,7 +63,7 @@ func (a *readAhead) start(ctx context.Context) {
 		switch {
 		case a.suite.obstacle != nil:
 			close(a.compared)
-		case cluster.IsExclusive(a.suite.options.Backend):
+		case cluster.IsExclusive(a.suite.options.Backend) || a.suite.options.Workers == 1:
 			a.findResidue(ctx)
 		default:
 			a.wait.Go(func() { a.findResidue(ctx) })
@@ -85,12 +85,17 @@ func (a *readAhead) start(ctx context.Context) {
 	})
 }
 
-// findResidue finds what a first attachment leaves. If that fails, scenarios that compare their nodes try again, and
-// say what failed.
+// findResidue finds what a first attachment leaves. Scenarios that compare their nodes meanwhile wait for it.
 func (a *readAhead) findResidue(ctx context.Context) {
 	defer close(a.compared)
-	if err := a.suite.findResidue(ctx); err != nil && ctx.Err() == nil {
-		a.suite.note("what a first attachment leaves is not known: %v", err)
+	a.suite.unfound = a.suite.residue.First(ctx)
+}
+
+// awaitResidue waits until it is known what a first attachment leaves, or until ctx ends.
+func (a *readAhead) awaitResidue(ctx context.Context) {
+	select {
+	case <-a.compared:
+	case <-ctx.Done():
 	}
 }
 
@@ -177,6 +182,9 @@ func (a *readAhead) again(ctx context.Context, former *attempt, last bool) *atte
 		former.known = false
 		a.pass(former)
 		return nil
+	}
+	if last {
+		a.awaitResidue(ctx)
 	}
 	result, doubtful := a.suite.again(ctx, former, last)
 	if doubtful {

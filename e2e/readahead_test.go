@@ -3,11 +3,14 @@ package e2e
 import (
 	"cmp"
 	"context"
+	"errors"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/internal/residue"
 	"github.com/cnitest/cnitest/e2e/internal/throttle"
 	"github.com/cnitest/cnitest/e2e/report"
@@ -97,6 +100,7 @@ func TestReadAhead_again(t *testing.T) {
 			}
 			a := newReadAhead(s, units)
 			a.follow = func(*throttle.Throttle, context.Context) {}
+			close(a.compared)
 			a.runAll(t.Context(), units)
 			for _, u := range units {
 				if got := (<-a.ends[u]).Result; got != tt.want {
@@ -155,5 +159,22 @@ func (f *fakeRuns) try(_ context.Context, u *Unit, former *attempt, last bool) *
 		unit: u, former: former, last: last, known: true, found: r.found, left: r.left, result: report.Result{
 			ID: u.ID, Kind: "scenario", Plugin: report.Chain, Result: r.result, Reason: cmp.Or(r.saw, "what was seen"),
 		},
+	}
+}
+
+// TestReadAhead_residue_unknown checks that a report says why it does not list what a first attachment leaves.
+func TestReadAhead_residue_unknown(t *testing.T) {
+	s := &Suite{residue: residue.New(residue.Config{
+		Start: func(context.Context, []scenario.Node, scenario.Chain) (cluster.Cluster, error) {
+			return nil, errors.New("no node today")
+		},
+	})}
+	a := newReadAhead(s, nil)
+	a.findResidue(t.Context())
+	a.awaitResidue(t.Context())
+	s.keepResidue()
+	const want = "what a first attachment leaves is not known: no node today"
+	if !slices.Equal(s.report.Notes, []string{want}) || len(s.report.Residue) != 0 {
+		t.Errorf("got notes %q and residue %v, want %q and none", s.report.Notes, s.report.Residue, want)
 	}
 }

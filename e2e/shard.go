@@ -38,8 +38,8 @@ func (s Shard) String() string {
 
 // of returns the units that are in the shard, in their order. The requirements of a plugin that inject no faults share
 // its attachments, and audits look at the calls of all of them, so that they stay together. Otherwise what takes
-// longest is dealt out first, each to the shard that has least to do.
-func (s Shard) of(units []*Unit) []*Unit {
+// longest is dealt out first, each to the shard that has least to do. pod is how long a pod takes to come and to leave.
+func (s Shard) of(units []*Unit, pod time.Duration) []*Unit {
 	if s.Of == 0 {
 		return units
 	}
@@ -55,7 +55,7 @@ func (s Shard) of(units []*Unit) []*Unit {
 			order = append(order, blocks[name])
 		}
 		blocks[name].units = append(blocks[name].units, u)
-		blocks[name].time += u.patience(podTakes)
+		blocks[name].time += u.patience(pod)
 	}
 	slices.SortStableFunc(order, func(a, b *block) int { return cmp.Compare(b.time, a.time) })
 	busy, mine := make([]time.Duration, s.Of), map[*Unit]bool{}

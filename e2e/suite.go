@@ -59,6 +59,8 @@ type plan struct {
 type findings struct {
 	// obstacle is the failure of the first attachment; nil if it succeeded.
 	obstacle *report.Result
+	// unfound says why it was not found what a first attachment leaves.
+	unfound error
 	// interrupted means that the run ended before all units had ended.
 	interrupted bool
 

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"time"
 )
 
 // Format describes a kind of document that cnitest writes in JSON.
@@ -53,7 +55,12 @@ func (f Format) parse(data []byte, document any) error {
 		return err
 	}
 	// This refuses a date-time that lacks a part, which Validate accepts.
-	if err := json.Unmarshal(data, document); err != nil {
+	err := json.Unmarshal(data, document)
+	var wrong *time.ParseError
+	switch {
+	case errors.As(err, &wrong):
+		return fmt.Errorf("document: want a time such as 2026-01-02T15:04:05Z, got %s", wrong.Value)
+	case err != nil:
 		return fmt.Errorf("document: %w", err)
 	}
 	return nil

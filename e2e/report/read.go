@@ -57,19 +57,26 @@ func syntax(data []byte, err error) error {
 		return fmt.Errorf("line %d: %w", 1+bytes.Count(data[:wrong.Offset], []byte("\n")), err)
 	case errors.As(err, &other):
 		want := "a string"
-		if other.Type.Kind() == reflect.Struct {
+		switch other.Type.Kind() {
+		case reflect.Struct:
 			want = "an object"
+		case reflect.Float64:
+			want = "a number that fits into 64 bits"
 		}
 		return fmt.Errorf("%s: want %s, got a value of the type %s", cmp.Or(other.Field, "document"), want, other.Value)
 	}
 	return err
 }
 
-// Validate compares a document with a JSON schema. Its error names the first mistake, an outer one before those inside.
-// Formats are asserted, though a date-time may be a date or a time alone. Of drafts later than 7 it knows only what
-// they share with it: it skips other keywords, and those beside a $ref.
+// Validate compares a document with a JSON schema. Its error names one mistake, always the same: one as far out as
+// there is. Formats are asserted, though a date-time may be a date or a time alone. Of drafts later than 7 it knows only
+// what they share with it: it skips other keywords, and those beside a $ref.
 func Validate(schema, data []byte) error {
-	result, err := gojsonschema.Validate(gojsonschema.NewBytesLoader(schema), gojsonschema.NewBytesLoader(data))
+	var document any
+	if err := json.Unmarshal(data, &document); err != nil {
+		return syntax(data, err)
+	}
+	result, err := gojsonschema.Validate(gojsonschema.NewBytesLoader(schema), gojsonschema.NewGoLoader(document))
 	if err != nil || result.Valid() {
 		return err
 	}
@@ -82,17 +89,28 @@ func Validate(schema, data []byte) error {
 	if place == gojsonschema.STRING_CONTEXT_ROOT {
 		place = "document"
 	}
-	switch property := first.Details()["property"]; first.Type() {
+	return fmt.Errorf("%s: %s", place, mistake(first))
+}
+
+// mistake says what is wrong at a place.
+func mistake(e gojsonschema.ResultError) string {
+	details := e.Details()
+	switch e.Type() {
 	case "required":
-		return fmt.Errorf("%s: missing property %q", place, property)
+		return fmt.Sprintf("missing property %q", details["property"])
 	case "additional_property_not_allowed":
-		return fmt.Errorf("%s: unknown property %q", place, property)
+		return fmt.Sprintf("unknown property %q", details["property"])
+	case "invalid_type":
+		return fmt.Sprintf("want a value of the type %s, got %s", details["expected"], details["given"])
 	}
 	// The other sentences begin with a capital letter, or with the place.
-	what := strings.TrimPrefix(first.Description(), first.Field()+" ")
+	what := strings.TrimPrefix(e.Description(), e.Field()+" ")
 	what = strings.ToLower(what[:1]) + what[1:]
-	if got, err := json.Marshal(first.Value()); err == nil && len(got) <= 80 {
-		what = fmt.Sprintf("got %s: %s", got, what)
+	var got bytes.Buffer
+	encoder := json.NewEncoder(&got)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(e.Value()); err == nil && got.Len() <= 80 {
+		what = fmt.Sprintf("got %s: %s", bytes.TrimSpace(got.Bytes()), what)
 	}
-	return fmt.Errorf("%s: %s", place, what)
+	return what
 }

@@ -119,11 +119,20 @@ func TestSchema(t *testing.T) {
 	}
 }
 
+// TestValidate_number has a number of which the library would make none.
+func TestValidate_number(t *testing.T) {
+	err := report.Validate([]byte(`{"properties": {"a": {"minimum": 0}}}`), []byte(`{"a": 1e2000000}`))
+	const want = "document: want a number that fits into 64 bits, got a value of the type number 1e2000000"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
 // TestValidate has a mistake for each keyword of the schemas, since the library skips those that it does not know.
 func TestValidate(t *testing.T) {
 	tried := map[string]bool{"$schema": true, "$defs": true, "title": true, "description": true, "properties": true}
 	for _, tt := range []struct{ keyword, schema, document, want string }{
-		{"type", `{"type": "string"}`, `{"a": 1}`, `a: got 1: invalid type. Expected: string, given: integer`},
+		{"type", `{"type": "string"}`, `{"a": 1}`, `a: want a value of the type string, got integer`},
 		{"const", `{"const": "b"}`, `{"a": "c"}`, `a: got "c": does not match: "b"`},
 		{"enum", `{"enum": ["b", "c d"]}`, `{"a": "e"}`, `a: got "e": must be one of the following: "b", "c d"`},
 		{"minimum", `{"minimum": 1}`, `{"a": 0.5}`, `a: got 0.5: must be greater than or equal to 1`},
@@ -132,16 +141,16 @@ func TestValidate(t *testing.T) {
 		{"minLength", `{"minLength": 2}`, `{"a": "b"}`, `a: got "b": string length must be greater than or equal to 2`},
 		{"format", `{"format": "date-time"}`, `{"a": "May"}`, `a: got "May": does not match format 'date-time'`},
 		{"minItems", `{"minItems": 1}`, `{"a": []}`, `a: got []: array must have at least 1 items`},
-		{"items", `{"items": {"type": "null"}}`, `{"a": [null, 1]}`, `a.1: got 1: invalid type. Expected: null, given: integer`},
+		{"items", `{"items": {"type": "null"}}`, `{"a": [null, 1]}`, `a.1: want a value of the type null, got integer`},
 		{"required", `{"required": ["b"]}`, `{"a": {}}`, `a: missing property "b"`},
 		{"additionalProperties", `{"additionalProperties": false}`, `{"a": {"b": 1}}`, `a: unknown property "b"`},
 		{"propertyNames", `{"propertyNames": {"enum": ["b"]}}`, `{"a": {"c": 1}}`, `a: got {"c":1}: property name of "c" does not match`},
 		{"anyOf", `{"anyOf": [{"const": 1}]}`, `{"a": 2}`, `a: got 2: must validate at least one schema (anyOf)`},
 		{"oneOf", `{"oneOf": [{}, {}]}`, `{"a": 1}`, `a: got 1: must validate one and only one schema (oneOf)`},
 		{"$ref", `{"$ref": "#/$defs/b"}`, `{"a": 1}`, `a: got 1: does not match: "b"`},
-		{"type", `{"type": "null"}`, `{"a": "` + strings.Repeat("b", 80) + `"}`, "a: invalid type. Expected: null, given: string"},
+		{"type", `{"type": "null"}`, `{"a": "` + strings.Repeat("b", 80) + `"}`, "a: want a value of the type null, got string"},
 		{"type", `{"type": "object", "required": ["b", "c"]}`, `{"a": {}, "d": {"e": {}}}`, `a: missing property "b"`},
-		{"type", `{}`, `[]`, `document: got []: invalid type. Expected: object, given: array`},
+		{"type", `{}`, `[]`, `document: want a value of the type object, got array`},
 	} {
 		tried[tt.keyword] = true
 		const draft = `"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": {"b": {"const": "b"}}`

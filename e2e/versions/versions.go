@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -41,6 +42,8 @@ type Runner struct {
 	Together int
 	// Log gets a line for each run.
 	Log io.Writer
+
+	logging sync.Mutex
 }
 
 // Run builds the versions, runs what has no report yet, and writes the matrix. Reports of plugins that this machine
@@ -73,8 +76,8 @@ func (r *Runner) runJobs(ctx context.Context, jobs []*job) (*matrix.Matrix, erro
 	return r.collect(jobs)
 }
 
-// runAll runs the jobs that have no report yet: the versions of a plugin one after the other, since most fail in the
-// words of the version before, and several plugins at the same time.
+// runAll runs the jobs that have no report yet: the versions of a plugin one after the other, since most of what
+// fails in one fails in the words of the version before, and several plugins at the same time.
 func (r *Runner) runAll(ctx context.Context, jobs []*job) error {
 	var plugins [][]*job
 	for _, j := range jobs {
@@ -120,6 +123,8 @@ func (r *Runner) run(ctx context.Context, j *job) error {
 			return err
 		}
 	}
+	r.logging.Lock()
+	defer r.logging.Unlock()
 	fmt.Fprintf(r.Log, "%-7s %-12s %-8s %-14s %5.1fs  CNI %s: %s\n", word, j.plugin, j.version, read.Verdict,
 		time.Since(begin).Seconds(), read.Implementation.CNIVersion, read.Tally())
 	return nil

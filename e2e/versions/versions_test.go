@@ -184,6 +184,44 @@ func TestRunner(t *testing.T) {
 	}
 }
 
+// TestRunner_together runs two plugins at the same time: each version but the first has the report of the one before.
+func TestRunner_together(t *testing.T) {
+	b := newBed(t)
+	b.Together = 2
+	text, err := os.ReadFile(b.dir + "/net.d/plugins/ptp.conflist")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.write(t, "net.d/plugins/host-local.conflist", string(text))
+	jobs, err := b.jobs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, j := range jobs {
+		if err := j.prepare(t.Context(), b.Runner, "suite"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.runAll(t.Context(), jobs); err != nil {
+		t.Fatal(err)
+	}
+	calls, err := os.ReadFile(b.dir + "/calls")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, plugin := range []string{"ptp", "host-local"} {
+		var runs []bool
+		for line := range strings.Lines(string(calls)) {
+			if strings.Contains(line, "--plugin "+plugin+" ") {
+				runs = append(runs, strings.Contains(line, " --like "))
+			}
+		}
+		if diff := cmp.Diff([]bool{false, true}, runs); diff != "" {
+			t.Errorf("%s: runs with the report before (-want +got):\n%s", plugin, diff)
+		}
+	}
+}
+
 // A report for which the lab failed is none.
 func TestRunner_lab_failed(t *testing.T) {
 	b := newBed(t)

@@ -1,6 +1,6 @@
 // Command matrix runs the suite on versions of other projects' plugins and says what came with a version and what went.
 //
-//	go run ./e2e/cmd/matrix --cnitest bin/cnitest                 # everything: some 35 minutes on two idle cores
+//	go run ./e2e/cmd/matrix --cnitest bin/cnitest                 # everything: some 30 minutes on two idle cores
 //	go run ./e2e/cmd/matrix --cnitest bin/cnitest --plugins ptp,bridge --versions v1.9.1,v1.10.0
 //	go run ./e2e/cmd/matrix --cnitest bin/cnitest --shard 1/4     # a part, on one of four machines
 //
@@ -32,7 +32,8 @@ func main() {
 	flag.StringVar(&r.Modules, "modules", "e2e/trackrecord/versions", "directory of the modules that pin the versions")
 	flag.StringVar(&r.Programs, "programs", "bin/versions", "directory for the programs of the versions")
 	flag.StringVar(&r.Out, "out", "_artifacts/matrix", "directory for the matrix and its reports")
-	flag.IntVar(&r.Together, "together", 1, "number of runs at the same time; each uses two processors")
+	flag.IntVar(&r.Together, "together", 1, "number of plugins that run at the same time, each in "+
+		"one version; each run uses two processors")
 	plugins := flag.String("plugins", "", "plugins to run, separated by commas (default all)")
 	only := flag.String("versions", "", "versions to run, separated by commas (default all)")
 	shard := flag.String("shard", "", "part to run, K/N such as 1/4")

@@ -31,7 +31,7 @@ func (t *Tracker) differences(ctx context.Context, r *runner.Runner) []*differen
 	var all []*difference
 	for _, node := range r.Env.Cluster.Nodes() {
 		d := &difference{node: node}
-		if d.common, d.err = t.residueOf(ctx, environment.PlainNodes(), scenario.Chain{}, []string{""}); d.err == nil {
+		if d.common, d.err = t.residueOf(ctx, environment.PlainNodes(), scenario.Chain{}, plainly()); d.err == nil {
 			d.changes, d.err = t.changes(ctx, r, node, d.common)
 		}
 		if d.err == nil && t.config.Shared {

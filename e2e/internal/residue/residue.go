@@ -15,6 +15,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/internal/runner"
+	"github.com/cnitest/cnitest/e2e/machinetime"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/snapshot"
@@ -49,41 +50,61 @@ func (f *residue) beyond(changes []snapshot.Change) []snapshot.Change {
 func (t *Tracker) residueOf(ctx context.Context, nodes []scenario.Node, chain scenario.Chain,
 	networks []string,
 ) (*residue, error) {
-	nodes = slices.Clone(nodes)
-	for i := range nodes {
-		// Nobody sends requests to the nodes, and on machines that exist the ports may still be in use.
-		nodes[i].Listen = nil
-	}
-	id, err := json.Marshal([]any{nodes, chain, networks})
-	if err != nil {
-		return nil, err
-	}
+	id := idOf(nodes, chain, networks)
 	t.mu.Lock()
-	known, ok := t.residues[string(id)]
+	known, ok := t.residues[id]
 	t.mu.Unlock()
 	if ok {
 		return known, nil
 	}
-	// Scenarios that run at the same time may need the same residue.
-	found, err, _ := t.searches.Do(string(id), func() (any, error) {
-		c, err := t.config.Start(ctx, nodes, chain)
-		if err != nil {
+	// Scenarios that run at the same time may need the same residue. One that got only the error of another's search
+	// searches itself.
+	for last := false; ; last = true {
+		found, err, shared := t.searches.Do(id, func() (any, error) {
+			return t.search(ctx, id, nodes, chain, networks)
+		})
+		switch {
+		case err == nil:
+			return found.(*residue), nil
+		case last || !shared || ctx.Err() != nil:
 			return nil, err
 		}
-		defer c.Close()
-		found, err := t.find(ctx, c, nodes, networks)
-		if err != nil {
-			return nil, err
-		}
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.residues[string(id)] = found
-		return found, nil
-	})
+	}
+}
+
+// idOf distinguishes kinds of clusters, and what pods are attached to.
+func idOf(nodes []scenario.Node, chain scenario.Chain, networks []string) string {
+	id, _ := json.Marshal([]any{unattended(nodes), chain, networks}) // it has nothing that JSON cannot say
+	return string(id)
+}
+
+// unattended returns nodes that nobody sends requests to: on machines that exist the ports may still be in use.
+func unattended(nodes []scenario.Node) []scenario.Node {
+	nodes = slices.Clone(nodes)
+	for i := range nodes {
+		nodes[i].Listen = nil
+	}
+	return nodes
+}
+
+// search makes a cluster and finds the residue of one kind of clusters on it.
+func (t *Tracker) search(ctx context.Context, id string, nodes []scenario.Node, chain scenario.Chain,
+	networks []string,
+) (*residue, error) {
+	nodes = unattended(nodes)
+	c, err := t.config.Start(ctx, nodes, chain)
 	if err != nil {
 		return nil, err
 	}
-	return found.(*residue), nil
+	defer c.Close()
+	found, err := t.find(ctx, c, nodes, networks)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.residues[id] = found
+	return found, nil
 }
 
 // find attaches two rounds of pods on all nodes, one pod for each network.
@@ -119,6 +140,10 @@ func (t *Tracker) find(ctx context.Context, c cluster.Cluster, nodes []scenario.
 			if err != nil {
 				return err
 			}
+			// What the kernel removed late after the first round is gone by now.
+			if first, err = t.remaining(ctx, r, node, first); err != nil {
+				return err
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			found.add(r.Env.States[node.Name], first, second)
@@ -142,7 +167,25 @@ func (t *Tracker) cycle(
 		})
 	}
 	all.Wait()
-	return t.changes(ctx, r, node, known)
+	changes, err := t.changes(ctx, r, node, known)
+	// Other units run meanwhile, and the kernel removes what was in a namespace some time after its end.
+	for interval := machinetime.Start(); err == nil && known != nil && len(changes) > 0 && interval.Given() < takenDown; {
+		changes, err = t.changes(ctx, r, node, known)
+	}
+	return changes, err
+}
+
+// remaining returns those changes of a node, found earlier, that are still there.
+func (t *Tracker) remaining(ctx context.Context, r *runner.Runner, node *cluster.Node,
+	earlier []snapshot.Change,
+) ([]snapshot.Change, error) {
+	if len(earlier) == 0 {
+		return nil, nil
+	}
+	now, err := t.changes(ctx, r, node, nil)
+	return slices.DeleteFunc(slices.Clone(earlier), func(c snapshot.Change) bool {
+		return !slices.ContainsFunc(now, func(n snapshot.Change) bool { return n.Item.Key() == c.Item.Key() })
+	}), err
 }
 
 // add adds what a first round of pods left on a node, except for kinds of items of which a plugin left more in the

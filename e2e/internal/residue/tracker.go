@@ -65,14 +65,25 @@ func New(config Config) *Tracker {
 	return &Tracker{config: config, residues: map[string]*residue{}, compared: map[string]bool{}}
 }
 
-// First attaches a first pod on each of two plain nodes and returns what it left.
-func (t *Tracker) First(ctx context.Context) ([]report.Residue, error) {
-	found, err := t.residueOf(ctx, environment.PlainNodes(), scenario.Chain{}, []string{""})
-	if err != nil {
-		return nil, err
-	}
-	return found.list, nil
+// First attaches a first pod on each of two plain nodes, to find what it leaves, unless that is known.
+func (t *Tracker) First(ctx context.Context) error {
+	_, err := t.residueOf(ctx, environment.PlainNodes(), scenario.Chain{}, plainly())
+	return err
 }
+
+// Known returns what a first attachment leaves on a plain node, and whether that was found.
+func (t *Tracker) Known() (list []report.Residue, known bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	found, known := t.residues[idOf(environment.PlainNodes(), scenario.Chain{}, plainly())]
+	if known {
+		list = found.list
+	}
+	return list, known
+}
+
+// plainly is the list of networks of a pod that is attached to the conflist alone.
+func plainly() []string { return []string{""} }
 
 // CleanUp deletes everything that a scenario attached, twice, and keeps the differences of each node from its state
 // before the first step, unless ignore is set. It returns the failure of a DEL; nil if all succeeded.

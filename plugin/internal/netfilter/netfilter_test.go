@@ -205,8 +205,8 @@ func replaceLegacy(t *testing.T, table *legacyTable) {
 	}
 }
 
-// TestFlushConnections checks what is left of a short list of connections, which is read from /proc first, and of a
-// long one.
+// TestFlushConnections checks what is left of a list of connections that fits into a page, which is read from /proc
+// first, and of a longer one.
 func TestFlushConnections(t *testing.T) {
 	for name, others := range map[string]int{"few": 0, "many": 600} {
 		t.Run(name, func(t *testing.T) {
@@ -268,6 +268,14 @@ func TestMayHaveConnections(t *testing.T) {
 	inNamespace(t, func(t *testing.T) {
 		track(t, 1000, [4]string{"10.0.0.21", "10.0.0.1", "10.0.0.1", "10.0.0.21"}, 0)
 		track(t, 1001, [4]string{"fd00::21", "fd00::1", "fd00::1", "fd00::21"}, 0)
+		defer func() {
+			for i := range 30 {
+				track(t, uint16(2000+i), [4]string{"10.0.0.22", "10.0.0.1", "10.0.0.1", "10.0.0.22"}, 0)
+			}
+			if !mayHaveConnections([]netip.Addr{netip.MustParseAddr("10.0.0.2")}) {
+				t.Error("got false of a list that is longer than a page, want true")
+			}
+		}()
 		for ip, want := range map[string]bool{
 			"10.0.0.21": true, "10.0.0.1": true, "fd00::21": true, "10.0.0.2": false, "0.0.0.21": false, "fd00::2": false,
 		} {
