@@ -22,8 +22,9 @@ func leadingAstray() []Requirement {
 		mode(Requirement{
 			ID:   "E19",
 			Text: "No name that a plugin is given leads it to a file of others.",
-			Why: "Whoever may create a pod chooses its name, and a plugin that makes a path from it without a look at " +
-				"it writes and removes files anywhere, as root. A list of valid attachments is checked by no library.",
+			Why: "Whoever may create a pod chooses its name, and a plugin that makes a path from it without a look " +
+				"at it writes and removes files anywhere, as root. A list of valid attachments is checked by no " +
+				"library.",
 			How: "ADD, CHECK and DEL with ../../…/FILE as K8S_POD_NAME, K8S_POD_NAMESPACE and " +
 				"K8S_POD_INFRA_CONTAINER_ID, as CNI_CONTAINERID, as CNI_IFNAME, as the name of the network, and as " +
 				"the names in prevResult; GC with it in the list of valid attachments. Each may fail or succeed. In " +

@@ -69,8 +69,8 @@ func syntax(data []byte, err error) error {
 }
 
 // Validate compares a document with a JSON schema. Its error names one mistake, always the same: one as far out as
-// there is. Formats are asserted, though a date-time may be a date or a time alone. Of drafts later than 7 it knows only
-// what they share with it: it skips other keywords, and those beside a $ref.
+// there is. Formats are asserted, though a date-time may be a date or a time alone. Of drafts later than 7 it knows
+// only what they share with it: it skips other keywords, and those beside a $ref.
 func Validate(schema, data []byte) error {
 	var document any
 	if err := json.Unmarshal(data, &document); err != nil {

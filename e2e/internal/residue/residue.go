@@ -169,7 +169,8 @@ func (t *Tracker) cycle(
 	all.Wait()
 	changes, err := t.changes(ctx, r, node, known)
 	// Other units run meanwhile, and the kernel removes what was in a namespace some time after its end.
-	for interval := machinetime.Start(); err == nil && known != nil && len(changes) > 0 && interval.Given() < takenDown; {
+	interval := machinetime.Start()
+	for err == nil && known != nil && len(changes) > 0 && interval.Given() < takenDown {
 		changes, err = t.changes(ctx, r, node, known)
 	}
 	return changes, err

@@ -277,7 +277,8 @@ func TestMayHaveConnections(t *testing.T) {
 			}
 		}()
 		for ip, want := range map[string]bool{
-			"10.0.0.21": true, "10.0.0.1": true, "fd00::21": true, "10.0.0.2": false, "0.0.0.21": false, "fd00::2": false,
+			"10.0.0.21": true, "10.0.0.1": true, "fd00::21": true, "10.0.0.2": false, "0.0.0.21": false,
+			"fd00::2": false,
 		} {
 			if got := mayHaveConnections([]netip.Addr{netip.MustParseAddr(ip)}); got != want {
 				t.Errorf("%s: got %v, want %v", ip, got, want)
