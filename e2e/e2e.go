@@ -225,7 +225,7 @@ func (o *Options) readConflist() (*conflist.File, error) {
 // A pod takes some tens of milliseconds of a processor to come and to leave. With an IPv6 address each ADD waits a
 // second or two for duplicate address detection.
 const (
-	podTakes    = 80 * time.Millisecond
+	podWithIPv4 = 80 * time.Millisecond
 	podWithIPv6 = 2 * time.Second
 )
 
@@ -237,12 +237,12 @@ func (o *Options) podTakes(file *conflist.File) time.Duration {
 	if err == nil && slices.ContainsFunc(plan.LAN, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
 		return podWithIPv6
 	}
-	return podTakes
+	return podWithIPv4
 }
 
 // defaultWorkers returns the default of Workers: more if pods wait longer.
 func (o *Options) defaultWorkers(file *conflist.File) int {
-	if o.podTakes(file) > podTakes {
+	if o.podTakes(file) == podWithIPv6 {
 		return 6 * runtime.NumCPU()
 	}
 	return 4 * runtime.NumCPU()

@@ -70,7 +70,7 @@ func (a *readAhead) start(ctx context.Context) {
 		}
 		// Audits look at the calls of all other units, including those that the filter leaves out.
 		var first, last []*Unit
-		for _, u := range longestFirst(asked, a.suite.options.podTakes(a.suite.file)) {
+		for _, u := range longestFirst(asked, a.suite.podTakes) {
 			if u.audits() {
 				last = append(last, u)
 			} else {
@@ -91,11 +91,11 @@ func (a *readAhead) findResidue(ctx context.Context) {
 	a.suite.unfound = a.suite.residue.First(ctx)
 }
 
-// awaitResidue waits until it is known what a first attachment leaves, or until ctx ends.
-func (a *readAhead) awaitResidue(ctx context.Context) {
+// awaitResidue waits until it is known what a first attachment leaves, or until the run ends.
+func (a *readAhead) awaitResidue() {
 	select {
 	case <-a.compared:
-	case <-ctx.Done():
+	case <-a.ended:
 	}
 }
 
@@ -184,7 +184,7 @@ func (a *readAhead) again(ctx context.Context, former *attempt, last bool) *atte
 		return nil
 	}
 	if last {
-		a.awaitResidue(ctx)
+		a.awaitResidue()
 	}
 	result, doubtful := a.suite.again(ctx, former, last)
 	if doubtful {
@@ -221,11 +221,8 @@ func (a *readAhead) result(ctx context.Context, u *Unit) report.Result {
 
 // stop ends the units that still run, and waits for their clusters to end.
 func (a *readAhead) stop() {
-	if a.ended != nil {
-		select {
-		case <-a.compared:
-		case <-a.ended:
-		}
+	if a.ended != nil { // it was started
+		a.awaitResidue()
 	}
 	a.cancel()
 	a.wait.Wait()

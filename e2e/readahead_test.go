@@ -171,7 +171,7 @@ func TestReadAhead_residue_unknown(t *testing.T) {
 	})}
 	a := newReadAhead(s, nil)
 	a.findResidue(t.Context())
-	a.awaitResidue(t.Context())
+	a.awaitResidue()
 	s.keepResidue()
 	const want = "what a first attachment leaves is not known: no node today"
 	if !slices.Equal(s.report.Notes, []string{want}) || len(s.report.Residue) != 0 {

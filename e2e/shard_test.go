@@ -70,7 +70,7 @@ func TestShard_of(t *testing.T) {
 			var dealt []string
 			place := map[string]int{}
 			for k := 1; k <= of; k++ {
-				part := Shard{k, of}.of(units, podTakes)
+				part := Shard{k, of}.of(units, podWithIPv4)
 				if len(part) == 0 {
 					t.Errorf("shard %d/%d has nothing to do", k, of)
 				}
@@ -99,7 +99,7 @@ func TestShard_of(t *testing.T) {
 			}
 		})
 	}
-	if got := len((Shard{}).of(units, podTakes)); got != len(units) {
+	if got := len((Shard{}).of(units, podWithIPv4)); got != len(units) {
 		t.Errorf("without a shard: got %d units, want all %d", got, len(units))
 	}
 }

@@ -29,8 +29,10 @@ type Suite struct {
 	file    *conflist.File
 	plan
 	started time.Time
-	residue *residue.Tracker
-	times   *calltime.Recorder
+	// podTakes is about how long a pod takes to come and to leave.
+	podTakes time.Duration
+	residue  *residue.Tracker
+	times    *calltime.Recorder
 	// try runs a unit once.
 	try func(ctx context.Context, u *Unit, former *attempt, last bool) *attempt
 	// stop ends the run for a reason; it does nothing before the run begins.
@@ -92,7 +94,7 @@ func New(options Options) (*Suite, error) {
 	if s.upgraded, err = options.upgraded(file); err != nil {
 		return nil, err
 	}
-	s.try, s.times, s.stop = s.attempt, &calltime.Recorder{}, func(error) {}
+	s.try, s.times, s.stop, s.podTakes = s.attempt, &calltime.Recorder{}, func(error) {}, options.podTakes(file)
 	s.residue = residue.New(residue.Config{
 		Start: func(ctx context.Context, nodes []scenario.Node, chain scenario.Chain) (cluster.Cluster, error) {
 			starting, end := timing.Begin(ctx, timing.Lab)

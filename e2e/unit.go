@@ -62,7 +62,7 @@ func (s *Suite) Units() []*Unit {
 	if s.repeats != nil {
 		units = slices.DeleteFunc(units, func(u *Unit) bool { return !s.repeats.contains(u) })
 	}
-	return s.options.Select.Shard.of(units, s.options.podTakes(s.file))
+	return s.options.Select.Shard.of(units, s.podTakes)
 }
 
 // asks reports whether a requirement is asked of a plugin. Fault injection takes time, and only the authors of a plugin

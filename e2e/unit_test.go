@@ -32,7 +32,7 @@ func TestLongestFirst(t *testing.T) {
 		want []string
 	}{
 		{
-			"IPv4", podTakes,
+			"IPv4", podWithIPv4,
 			[]string{"TIM-1", "many-pods-probed", "few-pods-probed", "five-pods", "ADD-1", "few-pods"},
 		},
 		{

@@ -14,13 +14,9 @@ import (
 
 // leadingAstray returns the requirements about names and links that lead to files of others.
 func leadingAstray() []Requirement {
-	mode := func(r Requirement) Requirement {
-		r.Level, r.Section, r.Roles, r.Covers = Should, "failure mode", everyPlugin(), []string{r.ID}
-		return r
-	}
 	return []Requirement{
-		mode(Requirement{
-			ID:   "E19",
+		asFailureMode(Requirement{
+			ID: "E19", Roles: everyPlugin(),
 			Text: "No name that a plugin is given leads it to a file of others.",
 			Why: "Whoever may create a pod chooses its name, and a plugin that makes a path from it without a look " +
 				"at it writes and removes files anywhere, as root. A list of valid attachments is checked by no " +
@@ -31,8 +27,8 @@ func leadingAstray() []Requirement {
 				"the directory of FILE nothing is made, changed or removed, and no answer has what FILE says.",
 			check: checkNamesAstray,
 		}),
-		mode(Requirement{
-			ID:   "E20",
+		asFailureMode(Requirement{
+			ID: "E20", Roles: everyPlugin(),
 			Text: "A link in the place of a file that a plugin or its daemon makes leads to no file of others.",
 			Why: "A directory of records that a container has mounted, or that was restored with other modes, has " +
 				"links to files that only root may write.",

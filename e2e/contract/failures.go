@@ -13,15 +13,17 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
+// asFailureMode completes a requirement that is a failure mode, and has its id.
+func asFailureMode(r Requirement) Requirement {
+	r.Level, r.Section, r.Covers = Should, "failure mode", append([]string{r.ID}, r.Covers...)
+	return r
+}
+
 // failures returns the failure modes that users met, that one plugin alone can show, and that no sentence of the
 // specification covers.
 func failures() []Requirement {
-	mode := func(r Requirement) Requirement {
-		r.Level, r.Section, r.Covers = Should, "failure mode", append([]string{r.ID}, r.Covers...)
-		return r
-	}
 	return []Requirement{
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "A07", Roles: []Role{Main},
 			Text: "A second interface leaves the routes of the first as they are.",
 			Why:  "With two default routes, half of the pod's traffic goes to a gateway that is on the wrong network.",
@@ -29,7 +31,7 @@ func failures() []Requirement {
 				"plugin that refuses a second interface is exempt.",
 			check: checkSecondInterface,
 		}),
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "A08", Roles: inChain(),
 			Text: "A permanent neighbour entry has a MAC address that exists.",
 			Why: "udev gives links their final MAC after ADD; an entry that was made before has the wrong MAC, and " +
@@ -38,7 +40,7 @@ func failures() []Requirement {
 				"the node or in the pod.",
 			check: checkNeighbours,
 		}),
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "C03", Roles: []Role{Main},
 			Text: "An ADD that finds its address in use on the network releases it.",
 			Why:  "Otherwise the pool gets smaller with each attempt.",
@@ -46,14 +48,14 @@ func failures() []Requirement {
 				"is exempt.",
 			check: checkDuplicateAddress,
 		}),
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "C04", Roles: []Role{Main},
 			Text:  "ADD on an uplink that something else uses exclusively is an error that leaves nothing.",
 			Why:   "On one uplink macvlan and ipvlan exclude each other, and both exclude a bridge.",
 			How:   "The uplink is the port of a bridge. Plugins that work there are exempt.",
 			check: checkOwnedUplink,
 		}),
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "C05", Roles: []Role{Main},
 			Text: "If a multicast MAC address is requested, ADD is an error that leaves nothing.",
 			Why:  "The kernel refuses it half way through.",
@@ -61,14 +63,14 @@ func failures() []Requirement {
 				"none of them is exempt.",
 			check: checkMulticastMAC,
 		}),
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "C07", Roles: inChain(),
 			Text:  "ADD leaves the uplink its MAC and its MTU.",
 			Why:   "Everything else on the node uses them too.",
 			How:   "Compares the uplink before and after ADD.",
 			check: checkUplink,
 		}),
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "D07", Roles: inChain(),
 			Text: "A failed ADD, followed by DEL, keeps no address: with one address in the pool the next ADD " +
 				"succeeds.",
@@ -77,7 +79,7 @@ func failures() []Requirement {
 				"ADD that fails since its IPAM plugin does, DEL, and ADD of the next pod.",
 			check: checkNextAfterFailure,
 		}),
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "D08", Roles: []Role{Main},
 			Text: "An ADD that gets an address of only one family releases it.",
 			Why:  "The pool of the other family is used up by pods that never start.",
@@ -85,14 +87,14 @@ func failures() []Requirement {
 				"nothing.",
 			check: checkPartialAllocation,
 		}),
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "D12", Roles: everyPlugin(),
 			Text:  "DEL deletes everything that an ADD at an older version made.",
 			Why:   "Somebody raises cniVersion in the conflist of a running cluster.",
 			How:   "ADD at the oldest version since 0.3.0, DEL at the newest.",
 			check: checkUpgrade,
 		}),
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "D15", Roles: []Role{Main},
 			Text: "DEL gives an address back when the pod has it no longer.",
 			Why: "The next pod may get it at once, and the kernel of the former one still answers for it: neighbours " +
@@ -101,35 +103,35 @@ func failures() []Requirement {
 				"dhcp, which needs the interface for that, nothing is asked.",
 			check: checkReleasesLast,
 		}),
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "F01", Roles: []Role{Main},
 			Text:  "An ADD whose IPAM plugin fails leaves nothing.",
 			Why:   "The link that stays has the name that the next ADD needs.",
 			How:   "A stub in the place of the IPAM plugin fails; node and pod look as before.",
 			check: checkFailingIPAM,
 		}),
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "F04", Roles: []Role{Main},
 			Text:  "ADD that failed can be repeated without DEL.",
 			Why:   "Code 11 asks runtimes to do exactly that.",
 			How:   "A stub in the place of the IPAM plugin fails twice; the third ADD succeeds.",
 			check: checkRetry,
 		}),
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "F06", Roles: inChain(),
 			Text:  "ADD with the node's own namespace in CNI_NETNS is an error that leaves nothing.",
 			Why:   "skel notices it only after the plugin has changed the node.",
 			How:   "ADD with CNI_NETNS=/proc/1/ns/net.",
 			check: checkOwnNamespace,
 		}),
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "F07", Roles: inChain(),
 			Text:  "ADD without the uplink is an error that names it, and leaves nothing.",
 			Why:   "Interfaces have other names after an upgrade of the system.",
 			How:   "Renames the uplink; if ADD fails, its message has the name.",
 			check: checkMissingUplink,
 		}),
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "G11", Roles: []Role{Chained, IPAM},
 			Text: "A chained plugin without prevResult, and an IPAM plugin without ipam, prints an error object.",
 			Why:  "A user may list it first, or forget the key, and a panic explains nothing.",
@@ -137,7 +139,7 @@ func failures() []Requirement {
 				"nothing is left of the latter.",
 			check: checkNoPrevResult,
 		}),
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "G13", Roles: []Role{Main},
 			Text: "The result has the DNS settings that the IPAM plugin answers, unless the configuration has its own.",
 			Why: "Name servers that an administrator wrote into ipam, or that a DHCP server gave, are lost, and pods " +
@@ -145,7 +147,7 @@ func failures() []Requirement {
 			How:   "A stub in the place of the IPAM plugin answers a name server and a search domain.",
 			check: checkKeepsDNS,
 		}),
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "H05", Roles: []Role{Main},
 			Text: "A plugin that was killed keeps no lock.",
 			Why:  "Every further pod of the node waits for it.",
@@ -153,7 +155,7 @@ func failures() []Requirement {
 				"succeeds.",
 			check: checkKilledHolder,
 		}),
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "I02", Roles: inChain(),
 			Text: "IPv6 addresses can be used when ADD returns.",
 			Why: "A server that binds to its address at once gets EADDRNOTAVAIL while the kernel looks for " +
@@ -162,7 +164,7 @@ func failures() []Requirement {
 				"it: then ADD fails.",
 			check: checkTentative,
 		}),
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "I04", Roles: inChain(),
 			Text: "On a node without iptables and similar programs ADD works, and so does its DEL, or ADD answers " +
 				"with an error and leaves nothing.",

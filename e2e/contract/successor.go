@@ -13,12 +13,8 @@ import (
 // succeeding returns the requirements about pods that come after others: of the same name, at the same address, or
 // deleted when other things of theirs have gone.
 func succeeding() []Requirement {
-	mode := func(r Requirement) Requirement {
-		r.Level, r.Section, r.Covers = Should, "failure mode", append([]string{r.ID}, r.Covers...)
-		return r
-	}
 	return []Requirement{
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "E13", Roles: everyPlugin(), Covers: []string{"D04", "E11"},
 			Text: "DEL of an old container leaves alone the new one of the pod with the same name.",
 			Why: "A pod of a StatefulSet, and one whose sandbox is made again, has the name of its predecessor, and " +
@@ -29,7 +25,7 @@ func succeeding() []Requirement {
 				"and DEL of the old one leaves all that ADD of the new one made, and its CHECK passes.",
 			check: checkNamesake, long: true,
 		}),
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "E14", Roles: everyPlugin(), Covers: []string{"D12"},
 			Text: "DEL succeeds and deletes whatever prevResult says.",
 			Why: "The result in a cache may be that of another version of the plugin, with more interfaces, fewer, " +
@@ -40,7 +36,7 @@ func succeeding() []Requirement {
 				"runtimes convert a result to that of the configuration.",
 			check: checkStrangeResult, long: true,
 		}),
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "E15", Roles: inChain(),
 			Text: "DEL succeeds and deletes when the other interfaces of the pod have gone.",
 			Why: "Somebody deleted them first: another network, a user, a DEL that failed half way. DEL that needs " +
@@ -50,7 +46,7 @@ func succeeding() []Requirement {
 				"and DEL of net1 and then of eth0 succeed. Nothing is left.",
 			check: checkOtherInterfacesGone, long: true,
 		}),
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "E18", Roles: everyPlugin(),
 			Text: "No user but root can change the files by which a plugin knows what to delete.",
 			Why: "DEL and GC run as root and do what the files say; and with a link of the right name in /tmp the " +
@@ -59,7 +55,7 @@ func succeeding() []Requirement {
 				"none is in /tmp, /var/tmp or /dev/shm.",
 			check: checkModes,
 		}),
-		mode(Requirement{
+		asFailureMode(Requirement{
 			ID: "E17", Roles: inChain(), Covers: []string{"E08"},
 			Text: "ADD gets along with what a predecessor of the same name or address left on the node.",
 			Why: "A rule that stayed decides about the packets of the next pod, a route sends them to a device that " +

@@ -72,11 +72,11 @@ func syntax(data []byte, err error) error {
 // there is. Formats are asserted, though a date-time may be a date or a time alone. Of drafts later than 7 it knows
 // only what they share with it: it skips other keywords, and those beside a $ref.
 func Validate(schema, data []byte) error {
-	var document any
+	var document any // the library takes more than one, and makes no number of 1e2000000
 	if err := json.Unmarshal(data, &document); err != nil {
 		return syntax(data, err)
 	}
-	result, err := gojsonschema.Validate(gojsonschema.NewBytesLoader(schema), gojsonschema.NewGoLoader(document))
+	result, err := gojsonschema.Validate(gojsonschema.NewBytesLoader(schema), gojsonschema.NewBytesLoader(data))
 	if err != nil || result.Valid() {
 		return err
 	}

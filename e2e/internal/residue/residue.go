@@ -15,7 +15,6 @@ import (
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/internal/runner"
-	"github.com/cnitest/cnitest/e2e/machinetime"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/snapshot"
@@ -167,13 +166,11 @@ func (t *Tracker) cycle(
 		})
 	}
 	all.Wait()
-	changes, err := t.changes(ctx, r, node, known)
-	// Other units run meanwhile, and the kernel removes what was in a namespace some time after its end.
-	interval := machinetime.Start()
-	for err == nil && known != nil && len(changes) > 0 && interval.Given() < takenDown {
-		changes, err = t.changes(ctx, r, node, known)
+	d := &difference{node: node, common: known}
+	if d.changes, d.err = t.changes(ctx, r, node, known); d.err == nil && known != nil {
+		d.err = t.settle(ctx, r, d, nil)
 	}
-	return changes, err
+	return d.changes, d.err
 }
 
 // remaining returns those changes of a node, found earlier, that are still there.
