@@ -16,7 +16,7 @@ type node struct {
 }
 
 func readNode(host *kernel.Namespace, master netlink.Link, childName string) (*node, error) {
-	addrs, err := host.Addresses()
+	addrs, err := host.Addresses(false, true)
 	if err != nil {
 		return nil, err
 	}

@@ -122,17 +122,27 @@ func (c *checker) checkPrevResult() error {
 	return nil
 }
 
+// checkNode lists no addresses of the node: for a list the kernel goes through the links of all pods.
 func (c *checker) checkNode() error {
 	a := c.entry.State
 	n, err := readNode(c.Host, a.HostInterface)
 	if err != nil {
 		return err
 	}
-	if err := n.ready(a.families()...); err != nil {
+	if err := n.up(); err != nil {
 		return err
 	}
+	for _, ipv6 := range a.families() {
+		if err := n.forwards(ipv6); err != nil {
+			return err
+		}
+	}
 	for _, ip := range a.Node {
-		if !n.has(ip) {
+		local, err := c.Host.IsLocal(ip)
+		if err != nil {
+			return err
+		}
+		if !local {
 			return fmt.Errorf("address %s, by which the pod knows the node, is not an address of the node: delete the "+
 				"attachment and add it again", ip)
 		}

@@ -38,6 +38,11 @@ func TestCheck(t *testing.T) {
 			want: "999: the node does not forward, which services need: set sysctl net.ipv6.conf.all.forwarding=1",
 		},
 		{
+			name: "node's address", node: func() error { return deleteAddress(uplink, "fd00:20::152/64") },
+			want: "999: address fd00:20::152, by which the pod knows the node, is not an address of the node: " +
+				"delete the attachment and add it again",
+		},
+		{
 			name: "src_valid_mark", node: sysctl("ipv4/conf/"+uplink+"/src_valid_mark", "0"),
 			want: "999: link enp5s0f0: want sysctl ipv4.src_valid_mark=1, got 0",
 		},
@@ -156,7 +161,8 @@ func TestCheck(t *testing.T) {
 			l.node1.in(t, func() error {
 				return undrop(sysctl("ipv6/conf/all/forwarding", "1"))
 			})
-			in(t, p.ns, func() error { return restoreEth0() })
+			l.node1.in(t, func() error { return restore(uplink, "fd00:20::152/64") })
+			in(t, p.ns, func() error { return restore("eth0", "fd00:20::50/64") })
 			l.node1.mustAdd(t, p) // the ADD removes everything old first
 			host = l.node1.hostEnd(t)
 		})
@@ -273,9 +279,9 @@ func undrop(then func() error) error {
 	return then()
 }
 
-// restoreEth0 restores what a case removed from eth0.
-func restoreEth0() error {
-	if err := plugintest.Configure("eth0", "fd00:20::50/64"); err != nil && !strings.Contains(err.Error(), "exists") {
+// restore gives a link an address that a case has removed.
+func restore(name, address string) error {
+	if err := plugintest.Configure(name, address); err != nil && !strings.Contains(err.Error(), "exists") {
 		return err
 	}
 	return nil

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -105,13 +104,8 @@ func loopback() netip.Prefix { return netip.MustParsePrefix("127.0.0.0/8") }
 // networks, since it answers the node with them over the veth. An address of the node or of another pod is not among
 // them: a pod could have taken it before it got a further network.
 func (a *addition) sources(s *store, of record.Attachment) ([]netip.Addr, error) {
-	listed, err := a.Pod.Addresses()
-	if err != nil {
-		return nil, fmt.Errorf("in the pod: %w", err)
-	}
 	all := slices.Clone(a.addresses)
-	for _, addr := range listed {
-		ip := addr.Prefix.Addr()
+	for _, ip := range a.podAddrs {
 		if slices.Contains(all, ip) || a.node.has(ip) {
 			continue
 		}

@@ -18,8 +18,9 @@ type node struct {
 	addresses []kernel.Address
 }
 
-// readNode returns the node's addresses. An error says what is wrong with hostInterface.
-func readNode(host *kernel.Namespace, name string) (*node, error) {
+// readNode returns hostInterface, and the node's addresses of some families; true means IPv6. An error says what is
+// wrong with hostInterface.
+func readNode(host *kernel.Namespace, name string, families ...bool) (*node, error) {
 	link, err := host.LinkByName(name)
 	if kernel.IsNotFound(err) {
 		return nil, fmt.Errorf("hostInterface %q does not exist on this node", name)
@@ -27,7 +28,7 @@ func readNode(host *kernel.Namespace, name string) (*node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("hostInterface %q: %w", name, err)
 	}
-	addrs, err := host.Addresses()
+	addrs, err := host.Addresses(families...)
 	if err != nil {
 		return nil, err
 	}

@@ -302,11 +302,11 @@ func awaitLocal(pod *kernel.Namespace, a attachment) error {
 func notLocal(pod *kernel.Namespace, addrs []netip.Addr) ([]netip.Addr, error) {
 	var missing []netip.Addr
 	for _, ip := range addrs {
-		route, err := pod.RouteTo(ip, 0)
+		local, err := pod.IsLocal(ip)
 		if err != nil {
 			return nil, err
 		}
-		if route == nil || route.Type != unix.RTN_LOCAL {
+		if !local {
 			missing = append(missing, ip)
 		}
 	}

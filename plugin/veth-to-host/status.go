@@ -31,7 +31,7 @@ func cmdStatus(args *skel.CmdArgs) error {
 	if err != nil {
 		return chain.NotAvailable("%w", err)
 	}
-	n, err := readNode(host, name)
+	n, err := readNode(host, name, false, true)
 	if err != nil {
 		return chain.NotAvailable("%w", err)
 	}

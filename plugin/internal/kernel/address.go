@@ -22,11 +22,20 @@ func IsUp(link netlink.Link) bool {
 }
 
 // Addresses returns the addresses of global scope on links that are up, by which other hosts reach the node. Temporary,
-// deprecated and not yet usable IPv6 addresses are left out. An address on several links is named once per link.
-func (n *Namespace) Addresses() ([]Address, error) {
-	addrs, err := n.addrList(nil)
-	if err != nil {
-		return nil, err
+// deprecated and not yet usable IPv6 addresses are left out. An address on several links is named once per link. In
+// families, true means IPv6: for each of them the kernel goes through all links.
+func (n *Namespace) Addresses(families ...bool) ([]Address, error) {
+	var addrs []netlink.Addr
+	for _, ipv6 := range families {
+		family := netlink.FAMILY_V4
+		if ipv6 {
+			family = netlink.FAMILY_V6
+		}
+		listed, err := n.addrList(nil, family)
+		if err != nil {
+			return nil, err
+		}
+		addrs = append(addrs, listed...)
 	}
 	up := map[int]bool{}
 	const unusable = unix.IFA_F_TEMPORARY | unix.IFA_F_DEPRECATED | unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED
@@ -75,7 +84,7 @@ func Source(addrs []Address, link int, pod netip.Addr) netip.Addr {
 
 // HasAddress reports whether link has an address, whatever the length of its subnet.
 func (n *Namespace) HasAddress(link netlink.Link, ip netip.Addr) (bool, error) {
-	addrs, err := n.addrList(link)
+	addrs, err := n.addrList(link, familyOf(ip))
 	if err != nil {
 		return false, err
 	}
@@ -100,9 +109,9 @@ func (n *Namespace) EnsureLinkLocal(link netlink.Link, ip netip.Addr) error {
 	return nil
 }
 
-func (n *Namespace) addrList(link netlink.Link) ([]netlink.Addr, error) {
+func (n *Namespace) addrList(link netlink.Link, family int) ([]netlink.Addr, error) {
 	addrs, err := Retry(func() ([]netlink.Addr, error) {
-		return n.Handle.AddrList(link, netlink.FAMILY_ALL) //nolint:forbidigo // netlinksafe takes no handle; retried
+		return n.Handle.AddrList(link, family) //nolint:forbidigo // netlinksafe takes no handle; retried
 	})
 	if err != nil {
 		return nil, fmt.Errorf("addresses: %w", err)

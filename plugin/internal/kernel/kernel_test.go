@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -78,7 +79,7 @@ func TestAddresses(t *testing.T) {
 			t.Error(err)
 		}
 		veth(t, "down", addr("10.0.1.1/24", 0, 0))
-		got, err := n.Addresses()
+		got, err := n.Addresses(false, true)
 		want := []string{"10.0.0.1/24", "fd00::1/64"}
 		var prefixes []string
 		for _, a := range got {
@@ -89,6 +90,11 @@ func TestAddresses(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, prefixes); diff != "" || err != nil {
 			t.Errorf("(-want +got):\n%s%v", diff, err)
+		}
+		for i, ipv6 := range []bool{false, true} {
+			if alone, err := n.Addresses(ipv6); err != nil || !slices.Equal(alone, got[i:i+1]) {
+				t.Errorf("IPv6 %t: got %v, %v, want %v", ipv6, alone, err, got[i])
+			}
 		}
 	})
 }

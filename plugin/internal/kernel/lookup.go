@@ -32,6 +32,13 @@ func (n *Namespace) RouteTo(ip netip.Addr, link int) (*netlink.Route, error) {
 	return &routes[0], nil
 }
 
+// IsLocal reports whether the namespace accepts packets to an address as its own. The kernel looks that up by its rules,
+// like any route; the first rule is the one for such addresses.
+func (n *Namespace) IsLocal(ip netip.Addr) (bool, error) {
+	route, err := n.RouteTo(ip, 0)
+	return route != nil && route.Type == unix.RTN_LOCAL, err
+}
+
 // RouteFrom returns the route of a packet that comes in by a link, with a destination, a source and a mark. Nil means
 // that there is no route.
 func (n *Namespace) RouteFrom(link int, source, destination netip.Addr, mark uint32) (*netlink.Route, error) {

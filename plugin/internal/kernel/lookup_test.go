@@ -68,6 +68,9 @@ func lookupRoutes(t *testing.T, n *Namespace, link int) {
 	for _, text := range []string{"10.0.0.9", "fd00::9"} {
 		ip := netip.MustParseAddr(text)
 		want := HostRoute{Dst: ip, Link: link}
+		if local, err := n.IsLocal(ip); local || err != nil {
+			t.Errorf("%s: got local %t, %v, want that it is not", ip, local, err)
+		}
 		if got, err := n.RouteTo(ip, 0); err != nil || got == nil || want.Matches(*got) {
 			t.Errorf("%s: got %v, %v, want the subnet's route", ip, got, err)
 		}
@@ -87,6 +90,11 @@ func lookupRoutes(t *testing.T, n *Namespace, link int) {
 		must(t, n.EnsureNeighbour(link, ip, mac, nil))
 		if got, err := n.Neighbour(link, ip); got.String() != mac.String() || err != nil {
 			t.Errorf("%s: got neighbour %s, %v, want %s", ip, got, err, mac)
+		}
+	}
+	for _, text := range []string{"10.0.0.1", "fd00::1"} {
+		if local, err := n.IsLocal(netip.MustParseAddr(text)); !local || err != nil {
+			t.Errorf("%s: got local %t, %v, want that it is", text, local, err)
 		}
 	}
 	if has, err := n.HasRoutes(77); has || err != nil {

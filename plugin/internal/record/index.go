@@ -201,6 +201,28 @@ func (s *Store[T]) Other(key string, than Attachment) (*Entry[T], error) {
 	return found, err
 }
 
+// Held reports whether a record that does not belong to a given attachment has a key. It reads only the index, not the
+// record: if somebody has changed a record by hand, the answer may be true for a key that nobody has any more.
+func (s *Store[T]) Held(key string, than Attachment) (bool, error) {
+	if err := s.trust(); err != nil {
+		other, err := s.Other(key, than)
+		return other != nil, err
+	}
+	dir, err := os.Open(s.index(key))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(2) // one of them may be the attachment's own
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return slices.ContainsFunc(names, func(name string) bool { return name != linkName(than) }), err
+}
+
 // Values returns all values of a kind in the index. A record may have each of them.
 func (s *Store[T]) Values(kind string) ([]string, error) {
 	if err := s.trust(); err != nil {

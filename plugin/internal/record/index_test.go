@@ -83,6 +83,14 @@ func TestHolders(t *testing.T) {
 	if other, err = s.Other("address/10.0.0.3", Attachment{"net", "b", "eth0"}); other != nil || err != nil {
 		t.Errorf("got %v, %v, want none", other, err)
 	}
+	for key, want := range map[string]bool{
+		"address/10.0.0.2": true, "address/10.0.0.3": false, "address/10.0.0.4": false, "address/10.0.0.5": true,
+		"other/10.0.0.2": false,
+	} {
+		if held, err := s.Held(key, Attachment{"net", "b", "eth0"}); held != want || err != nil {
+			t.Errorf("%s: got %t, %v, want another than b to have it: %t", key, held, err, want)
+		}
+	}
 	for _, id := range []string{"a", "b", "c"} {
 		if err := s.Remove(entryOf(id, 0).Attachment); err != nil {
 			t.Fatal(err)
