@@ -92,6 +92,25 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+func TestSteady(t *testing.T) {
+	e := parse(t, full)
+	r := &report.Report{Results: []report.Result{
+		{ID: "host-to-pod", Plugin: report.Chain, Result: report.Pass},
+		{ID: "pod-churn", Plugin: report.Chain, Result: report.Pass},
+		{ID: "GC-1", Plugin: "mynet", Result: report.Pass},
+	}}
+	var got []report.Outcome
+	for _, result := range e.Steady(r).Results {
+		got = append(got, result.Result)
+	}
+	if diff := cmp.Diff([]report.Outcome{report.Fail, report.Pass, report.Pass}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if r.Results[0].Result != report.Pass {
+		t.Errorf("the report itself changed: %v", r.Results[0])
+	}
+}
+
 func TestExplain(t *testing.T) {
 	r := &report.Report{
 		Implementation: report.Implementation{Plugins: []report.Plugin{{Type: "mynet", UnderTest: true}}},

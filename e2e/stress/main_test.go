@@ -35,28 +35,35 @@ func TestStress(t *testing.T) {
 }
 
 func TestSubject_compare(t *testing.T) {
+	ids := []string{"host-to-pod", "pod-churn", "pod-to-pod-same-node"}
 	run := func(verdict report.Verdict, outcomes ...report.Outcome) *report.Report {
 		r := &report.Report{Verdict: verdict}
 		for i, outcome := range outcomes {
 			r.Results = append(r.Results, report.Result{
-				ID: []string{"host-to-pod", "pod-churn"}[i], Kind: "scenario", Level: report.Must, Result: outcome,
+				ID: ids[i], Plugin: report.Chain, Kind: "scenario", Level: report.Must, Result: outcome,
 			})
 		}
 		return r
 	}
-	quiet := run(report.Conformant, report.Pass, report.KnownUpstream)
+	quiet := run(report.Conformant, report.Pass, report.KnownUpstream, report.Fail)
 	for name, tt := range map[string]struct {
 		now  *report.Report
 		want int
 	}{
-		"the same":                {run(report.Conformant, report.Pass, report.KnownUpstream), 0},
-		"a failure and a verdict": {run(report.NotConformant, report.Fail, report.KnownUpstream), 2},
-		"an excuse":               {run(report.Conformant, report.Skipped, report.KnownUpstream), 1},
-		"better":                  {run(report.Conformant, report.Pass, report.Pass), 1},
-		"one that is gone":        {run(report.Conformant, report.Pass), 1},
+		"the same":                {run(report.Conformant, report.Pass, report.KnownUpstream, report.Fail), 0},
+		"a failure and a verdict": {run(report.NotConformant, report.Fail, report.KnownUpstream, report.Fail), 2},
+		"an excuse":               {run(report.Conformant, report.Skipped, report.KnownUpstream, report.Fail), 1},
+		"better":                  {run(report.Conformant, report.Pass, report.Pass, report.Fail), 1},
+		"a race":                  {run(report.Conformant, report.Pass, report.KnownUpstream, report.Pass), 0},
+		"a race that is skipped":  {run(report.Conformant, report.Pass, report.KnownUpstream, report.Skipped), 1},
+		"two that are gone":       {run(report.Conformant, report.Pass), 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := &subject{args: []string{"net.conflist"}, quiet: quiet}
+			s, err := newSubject([]string{"net.conflist", "--expect", "testdata/net.expected.yaml"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.quiet = quiet
 			if got := s.compare(tt.now, "beside loops"); got != tt.want {
 				t.Errorf("got %d differences, want %d", got, tt.want)
 			}
