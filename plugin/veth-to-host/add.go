@@ -78,12 +78,8 @@ func (a *addition) look() error {
 	if err != nil {
 		return chain.BadConfig("%w", err)
 	}
-	listed, err := a.Pod.Addresses(false, true)
-	if err != nil {
-		return fmt.Errorf("in the pod: %w", err)
-	}
-	for _, addr := range listed {
-		a.podAddrs = append(a.podAddrs, addr.Prefix.Addr())
+	if err := a.readPodAddresses(); err != nil {
+		return err
 	}
 	if a.node, err = readNode(a.Host, name, familiesOf(slices.Concat(a.addresses, a.podAddrs))...); err != nil {
 		return chain.BadConfig("%w", err)
@@ -98,6 +94,18 @@ func (a *addition) look() error {
 		}
 	}
 	return a.refuseRoute()
+}
+
+func (a *addition) readPodAddresses() error {
+	listed, err := a.Pod.Addresses(false, true)
+	if err != nil {
+		return fmt.Errorf("in the pod: %w", err)
+	}
+	a.podAddrs = nil
+	for _, addr := range listed {
+		a.podAddrs = append(a.podAddrs, addr.Prefix.Addr())
+	}
+	return nil
 }
 
 // hostInterfaceName returns the configured name. Without one it returns the parent of the pod's macvlan or ipvlan,
@@ -154,9 +162,10 @@ func (a *addition) run() (state attachment, err error) {
 	if err := record.UnlessCorrupt(err); err != nil {
 		return state, err
 	}
-	// If a runtime repeats an ADD without a DEL in between, remove the old state first.
+	// If a runtime repeats an ADD without a DEL in between, remove the old state first. The addresses of the old veth
+	// go with it, and the pod may have others now.
 	if old != nil {
-		if err := detach(a.Host, s, *old); err != nil {
+		if err := errors.Join(detach(a.Host, s, *old), a.readPodAddresses()); err != nil {
 			return state, err
 		}
 	}

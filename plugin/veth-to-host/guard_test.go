@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -240,6 +241,27 @@ func TestGuard_of_a_pod_on_several_networks(t *testing.T) {
 	second.Command = "DEL"
 	l.node1.mustDel(t, second)
 	send("10.244.0.9")
+}
+
+// If an ADD is repeated after the pod got another address, the pod may not send with the one before, which only the old
+// veth had: another pod may get it.
+func TestGuard_of_a_pod_that_was_added_again(t *testing.T) {
+	l := newLab(t)
+	p := l.pod(l.node1, "p1", 50, bridgeMode)
+	l.node1.mustAdd(t, p)
+	in(t, p.ns, func() error {
+		return errors.Join(deleteAddress("eth0", "10.10.20.50/24"), plugintest.Configure("eth0", "10.10.20.60/24"))
+	})
+	p.ips[0] = "10.10.20.60/24"
+	l.node1.mustAdd(t, p)
+	id := identity{p.attachment(), 0}
+	openNode(t, l.node1, id.name())
+	received := inbox(t, l.node1.ns)
+	p.sendRaw(t, "veth0", id.mac("host").String(),
+		[3]string{"10.10.20.50", "10.10.20.152", ""}, [3]string{"10.10.20.60", "10.10.20.152", "last"})
+	if got := received(); len(got) > 0 {
+		t.Errorf("got packets from %s, want none from the address that the pod had before", got)
+	}
 }
 
 // Nothing is dropped of what the pod of an earlier version's record sends, and CHECK of it succeeds.
