@@ -190,6 +190,12 @@ func badCollections() []spoilt {
 			defect: "knows-the-other-key",
 			fails:  map[string]string{"GC-1": "GC deletes what belongs to the valid attachment"},
 		},
+		{plugin: "route", defect: "collects-by-container", fails: map[string]string{
+			"GC-1": "GC with one of two attachments of a pod leaves of the other: + ",
+		}},
+		{plugin: "host-local", defect: "collects-by-container", fails: map[string]string{
+			"GC-1": "GC with one of two attachments of a pod leaves of the other: + file /var/lib/cni/networks/net/",
+		}},
 		{
 			plugin: "host-local",
 			defect: "keeps-when-none-is-valid",

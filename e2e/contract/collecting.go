@@ -22,8 +22,9 @@ func collecting() []Requirement {
 				"the next pod get it.",
 			How: "Attaches three pods, and calls GC with one of them in cni.dev/valid-attachments, which alone " +
 				"counts; the namespace of another is gone. The node looks as if " +
-				"only the valid one had been attached, its CHECK passes; again the same; with an empty list nothing " +
-				"is left.",
+				"only the valid one had been attached, its CHECK passes; again the same. Attaches its pod a second " +
+				"time: GC with the first attachment deletes the second alone. A plugin that refuses a second " +
+				"interface is exempt from this. With an empty list nothing is left.",
 			check: checkCollects,
 		},
 		{
@@ -88,23 +89,30 @@ func (b *bench) plant(ctx context.Context, names ...string) (*planted, error) {
 	g := &planted{bench: b}
 	for _, name := range names {
 		p, err := b.pod(ctx, name)
+		if err == nil {
+			err = g.attach(ctx, p)
+		}
 		if err != nil {
 			return nil, err
 		}
-		before, err := b.state(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if _, err := b.add(ctx, p); err != nil {
-			return nil, err
-		}
-		after, err := b.state(ctx)
-		if err != nil {
-			return nil, err
-		}
-		g.pods, g.made = append(g.pods, p), append(g.made, ownChanges(snapshot.Diff(before, after)))
 	}
 	return g, nil
+}
+
+func (g *planted) attach(ctx context.Context, p *pod) error {
+	before, err := g.state(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := g.add(ctx, p); err != nil {
+		return err
+	}
+	after, err := g.state(ctx)
+	if err != nil {
+		return err
+	}
+	g.pods, g.made = append(g.pods, p), append(g.made, ownChanges(snapshot.Diff(before, after)))
+	return nil
 }
 
 // remaining returns what an attachment added to the node and is still there.
@@ -204,7 +212,58 @@ func checkCollects(ctx context.Context, t *trial) error {
 			t.wrong([]cni.Call{call}, "CHECK of the valid attachment after %s: %s", what, summary(call))
 		}
 	}
+	if err := g.collectSecond(ctx, live); err != nil {
+		return err
+	}
 	return g.collectAll(ctx, gone)
+}
+
+// collectSecond attaches a pod a second time and calls GC with its first attachment alone: the container of a stale
+// attachment may be that of a valid one. A plugin that gives a pod one interface is exempt.
+func (g *planted) collectSecond(ctx context.Context, valid *pod) error {
+	second := &pod{name: valid.name, id: valid.id, ifName: "net1", netns: valid.netns}
+	if g.attachBefore(ctx, second) != nil {
+		return nil // the plugins before it give a pod one interface; if the node is gone, GC says so
+	}
+	err := g.attach(ctx, second)
+	if _, refused := asAddError(err); refused {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	whole, err := g.remaining(ctx, 0)
+	if err != nil {
+		return err
+	}
+	call, err := g.must(ctx, cni.GC, nil, keeping(valid))
+	if err != nil {
+		return err
+	}
+	const what = "GC with one of two attachments of a pod"
+	if call.ExitCode != 0 {
+		g.wrong([]cni.Call{call}, "%s: want success, got %s", what, summary(call))
+		return nil
+	}
+	kept, err := g.remaining(ctx, 0)
+	if err != nil {
+		return err
+	}
+	if missing := snapshot.Beyond(whole, kept); len(missing) > 0 {
+		g.wrong([]cni.Call{call}, "%s deletes what belongs to it: %s", what, first(missing))
+	}
+	left, err := g.remaining(ctx, len(g.pods)-1)
+	if err != nil {
+		return err
+	}
+	l, err := g.lifecycle(ctx)
+	if err != nil {
+		return err
+	}
+	if left = snapshot.Beyond(left, l.residue); len(left) > 0 {
+		g.wrong([]cni.Call{call}, "%s leaves of the other: %s", what, first(left))
+	}
+	return nil
 }
 
 // collectAll calls GC with an empty list and checks that nothing of the planted attachments is left, except of the one

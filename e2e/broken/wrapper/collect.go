@@ -23,6 +23,17 @@ func collections() map[string]defect {
 				}
 			}))
 		}),
+		"collects-by-container": on("GC", func(c *call, next plugin) answer {
+			return next(c.edited(func(config map[string]any) {
+				var all []any
+				for _, valid := range objects(config, key) {
+					for _, name := range []string{"eth0", "net1"} {
+						all = append(all, map[string]any{"containerID": valid["containerID"], "ifname": name})
+					}
+				}
+				config[key] = all
+			}))
+		}),
 		"keeps-when-none-is-valid": on("GC", func(c *call, next plugin) answer {
 			if len(objects(c.config, key)) == 0 && c.sound() {
 				return answer{}
