@@ -35,6 +35,12 @@ func badDeletes() []spoilt {
 		{plugin: "macvlan", defect: "leaks-reservation", fails: map[string]string{
 			"DEL-1": "DEL leaves something with each pod: + file /var/lib/cni/networks/net/192.168.1.",
 		}, also: []string{"LIF-1", "STA-5", "DLG-1", "DLG-3", "DEL-2"}},
+		{plugin: "route", defect: "deletes-by-container", fails: map[string]string{
+			"DEL-1": "DEL of one of two attachments of a pod deletes what the other has: ",
+		}},
+		{plugin: "host-local", defect: "deletes-by-container", fails: map[string]string{
+			"DEL-1": "DEL of one of two attachments of a pod deletes what the other has: + file /var/lib/cni/networks/net/",
+		}},
 		{plugin: "route", defect: "needs-prevresult", fails: map[string]string{
 			"DEL-2": "DEL without prevResult: want success", "DEL-4": "DEL without any ADD: want success",
 		}},

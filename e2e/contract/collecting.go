@@ -219,17 +219,9 @@ func checkCollects(ctx context.Context, t *trial) error {
 }
 
 // collectSecond attaches a pod a second time and calls GC with its first attachment alone: the container of a stale
-// attachment may be that of a valid one. A plugin that gives a pod one interface is exempt.
+// attachment may be that of a valid one.
 func (g *planted) collectSecond(ctx context.Context, valid *pod) error {
-	second := &pod{name: valid.name, id: valid.id, ifName: "net1", netns: valid.netns}
-	if g.attachBefore(ctx, second) != nil {
-		return nil // the plugins before it give a pod one interface; if the node is gone, GC says so
-	}
-	err := g.attach(ctx, second)
-	if _, refused := asAddError(err); refused {
-		return nil
-	}
-	if err != nil {
+	if refused, err := g.again(ctx, valid); refused || err != nil {
 		return err
 	}
 	whole, err := g.remaining(ctx, 0)

@@ -17,6 +17,14 @@ func deletions() map[string]defect {
 			}
 			return next(c)
 		}),
+		"deletes-by-container": on("DEL", func(c *call, next plugin) answer {
+			for _, name := range []string{"eth0", "net1"} {
+				if name != c.env["CNI_IFNAME"] {
+					next(c.with("CNI_IFNAME", name))
+				}
+			}
+			return next(c)
+		}),
 		"del-wants-programs": on("DEL", func(c *call, next plugin) answer {
 			if c.env["PATH"] == "/nonexistent" {
 				return c.fail(100, `exec: "iptables": executable file not found in $PATH`)
