@@ -32,7 +32,7 @@ func TestLoad_bad(t *testing.T) {
 FILE:1: no network name; add "name" with letters, digits, "_", "." and "-", the first a letter or a digit
 FILE:1: no cniVersion; add "cniVersion": "1.0.0" or another of 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0: without it containerd cannot delete pods
 FILE:1: no plugins; add "plugins": [{"type": …}]`,
-		"number.conflist": `FILE:2:18: a comma, ] or } is missing before this; add it`,
+		"number.conflist": `FILE:2:18: a number is written with a 0 before it; write it in decimal digits, without`,
 		"old-version.conflist": `FILE:5: cniVersion 0.2.0 has one address per family, but a family has more range ` +
 			`sets; ` +
 			`raise cniVersion to 0.3.0 or later`,

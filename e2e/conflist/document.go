@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 )
 
 // value is a JSON value and its place, which encoding/json does not keep.
@@ -215,49 +214,4 @@ func (d *document) warnDouble(key string, first, last *value) {
 	}
 	d.warn(last, "%q occurs twice in one object, first in line %d, and %s; remove one", key, d.line(first.offset),
 		counts)
-}
-
-// syntaxError adds a place to err, and describes common mistakes of people who write JSON by hand.
-func (d *document) syntaxError(err error) error {
-	var syntax *json.SyntaxError
-	if !errors.As(err, &syntax) {
-		return fmt.Errorf("%s:%d: %w", d.file, d.line(0), err)
-	}
-	if len(bytes.TrimSpace(d.text)) == 0 {
-		return fmt.Errorf("%s:%d: the file is empty; want a CNI configuration list", d.file, d.line(0))
-	}
-	// SyntaxError.Offset counts the bytes read, including the wrong one; at the end of the file there is no wrong one.
-	at := min(int(syntax.Offset)-1, len(d.text)-1)
-	return fmt.Errorf("%s:%d:%d: %s", d.file, d.line(at), d.column(at), d.mistake(syntax, at))
-}
-
-func (d *document) mistake(syntax *json.SyntaxError, at int) string {
-	wrong := d.text[at]
-	before := bytes.TrimRight(d.text[:at], " \t\r\n")
-	found := func(part string) bool { return strings.Contains(syntax.Error(), part) }
-	switch {
-	case found("unexpected end"):
-		return "the file ends too early; close what is open with quote, ] or }"
-	case bytes.HasPrefix(d.text, []byte("\xef\xbb\xbf")):
-		return "the file starts with a byte order mark; save it as UTF-8 without"
-	case (wrong == '}' || wrong == ']') && bytes.HasSuffix(before, []byte(",")):
-		return fmt.Sprintf("there is a comma before %c; remove it", wrong)
-	case wrong == '/' || wrong == '#':
-		return "JSON has no comments; remove this one"
-	case wrong == '\'':
-		return `a string is in single quotes; write "like this"`
-	case found("after object key:value pair") && wrong == '"', found("after array element") &&
-		bytes.IndexByte([]byte(`"{[`), wrong) >= 0:
-		return "a comma is missing before this; add it"
-	case found("after object key:value pair"), found("after array element"):
-		return "a comma, ] or } is missing before this; add it"
-	case bytes.HasSuffix(before, []byte(`"`)) && found("after object key"):
-		key := before[bytes.LastIndexByte(before[:len(before)-1], '"'):]
-		return fmt.Sprintf("a colon is missing after %s; write %s: …", key, key)
-	case found("after top-level value"):
-		return "one file holds one object; remove what follows it"
-	case found("object key string"):
-		return "a key has no quotes; write \"like this\""
-	}
-	return fmt.Sprintf("%v; write one JSON object", syntax)
 }
