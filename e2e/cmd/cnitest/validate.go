@@ -68,7 +68,7 @@ func validateYAML(out io.Writer, file string) error {
 	if err != nil {
 		return err
 	}
-	if conflist.IsDefinitions(data) {
+	if conflist.IsDefinitions(data) || isKubernetes.Match(data) {
 		return validateConflist(out, file)
 	}
 	if isTarget.Match(data) {
@@ -92,10 +92,12 @@ func validateYAML(out io.Writer, file string) error {
 	return err
 }
 
-// isTarget and isExpectation find the kind of a file, even if it has mistakes.
+// isTarget, isExpectation and isKubernetes find the kind of a file, even if it has mistakes. Every object of Kubernetes
+// has metadata, and no file of cnitest.
 var (
 	isTarget      = regexp.MustCompile(`(?m)^kind: *` + target.Kind + `\b`)
 	isExpectation = regexp.MustCompile(`(?m)^kind: *` + expectation.Kind + `\b`)
+	isKubernetes  = regexp.MustCompile(`(?m)^metadata:`)
 )
 
 func validateExpectation(out io.Writer, file string, data []byte) error {
