@@ -92,6 +92,18 @@ FILE:6: interface name "eth 0" has a character that Linux forbids; leave out sla
 			`makes an interface before it, such as macvlan or bridge
 FILE:7: subnet 127.0.0.0/8 has addresses of no interface: it is for loopback or multicast; take one of a LAN
 FILE:8: subnet ff02::/64 has addresses of no interface: it is for loopback or multicast; take one of a LAN`,
+		"together.conflist": `
+FILE:5: ptp calls an IPAM plugin in each ADD, and "ipam" names none; add one, such as "ipam": {"type": "host-local", "subnet": "10.1.0.0/16"}
+FILE:7: bridge takes promiscMode or hairpinMode, and refuses both; remove one
+FILE:9: bridge takes disableContainerInterface or ipam, and refuses both; remove one
+FILE:12: minID 50 of a vlanTrunk is above its maxID 40; exchange the two
+FILE:13: id of a vlanTrunk is 4095; want a number from 1 to 4094
+FILE:14: a vlanTrunk has minID without maxID; add it, or write id for one VLAN
+FILE:14: minID of a vlanTrunk is 0; want a number from 1 to 4094
+FILE:15: a vlanTrunk has maxID without minID; add it, or write id for one VLAN
+FILE:17: portmap takes markMasqBit or externalSetMarkChain, and refuses both; remove one
+FILE:19: hwaddr of host-device is "00-11-22"; want a MAC such as 02:00:00:00:00:01
+FILE:20: kernelpath of host-device is "/sys/class/net/eth0"; want a path below /sys/devices/`,
 		"values.conflist": `
 FILE:6: mode of macvlan is "brigde"; want one of bridge, private, vepa, passthru
 FILE:7: mtu of macvlan is -1; want a number of at least 0

@@ -78,7 +78,7 @@ func TestPlan_refused(t *testing.T) {
 		{"routed ranges too far apart", conflist(`{"type": "ptp", "ipam": {"type": "host-local", "ranges": [
 			[{"subnet": "10.0.0.0/24", "rangeStart": "10.0.0.9", "rangeEnd": "10.0.0.20"}],
 			[{"subnet": "10.0.0.0/24", "rangeStart": "10.0.0.200", "rangeEnd": "10.0.0.210"}]]}}`), PlanOptions{Nodes: nodes("a", "b")}, `n:2: the ranges of subnet 10.0.0.0/24 spread over too much of it to divide among 2 nodes; write one range per subnet, or use ${NODE_INDEX}`},
-		{"all private networks in use", conflist(`{"type": "ptp", "taken": ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "172.16.0.0/12",
+		{"all private networks in use", conflist(`{"type": "ptp", "ipam": {"type": "static"}, "taken": ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "172.16.0.0/12",
 			"192.168.0.0/16", "10.0.0.0/8"]}`), PlanOptions{Nodes: nodes("a")}, `n:1: no IPv4 network is left for the lab: the conflist mentions all private ones`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

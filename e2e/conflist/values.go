@@ -64,11 +64,67 @@ func valueRules() map[string]map[string]rule {
 		"firewall": {"ingressPolicy": words("open", "same-bridge", "isolated")},
 		"portmap":  {"backend": nat, "markMasqBit": between(0, 31)},
 		"tuning":   {"mac": macAddress()},
+		"host-device": {"hwaddr": macAddress(), "kernelpath": {
+			takes: func(text string) bool { return text == "" || strings.HasPrefix(text, "/sys/devices/") },
+			want:  "a path below /sys/devices/",
+		}},
 	}
 }
 
 // needed contains the keys without which a plugin refuses its configuration.
 var needed = map[string][]string{"vlan": {"master"}, "vrf": {"vrfname"}}
+
+// exclusive contains pairs of keys of which a plugin refuses the second if the first is set, by type.
+var exclusive = map[string][][2]string{
+	"bridge":  {{"promiscMode", "hairpinMode"}, {"disableContainerInterface", "ipam"}},
+	"portmap": {{"markMasqBit", "externalSetMarkChain"}},
+}
+
+// checkExclusive reports keys of an upstream plugin that it refuses together.
+func (d *document) checkExclusive(plugin *value, typ string) {
+	set := func(key string) *value {
+		field := plugin.fields[key]
+		if field == nil || field.isNull() || field.scalar == false || field.scalar == "" ||
+			key == "ipam" && textOf(field.fields["type"]) == "" {
+			return nil
+		}
+		return field
+	}
+	for _, pair := range exclusive[typ] {
+		if field := set(pair[1]); field != nil && set(pair[0]) != nil {
+			d.reject(field, "%s takes %s or %s, and refuses both; remove one", typ, pair[0], pair[1])
+		}
+	}
+}
+
+// checkTrunk reports VLANs of a bridge's port that the plugin refuses.
+func (d *document) checkTrunk(trunk *value) {
+	for _, item := range trunk.items {
+		number := func(key string) (n int, ok bool) {
+			field := item.fields[key]
+			if field == nil || field.isNull() || !aNumber.takes(field) {
+				return 0, false
+			}
+			if r := between(1, 4094); !r.takes(field.written()) {
+				d.reject(field, "%s of a vlanTrunk is %s; want %s", key, field.written(), r.want)
+				return 0, false
+			}
+			n, _ = strconv.Atoi(field.written())
+			return n, true
+		}
+		number("id")
+		low, hasLow := number("minID")
+		high, hasHigh := number("maxID")
+		switch {
+		case hasLow && hasHigh && high < low:
+			d.reject(item, "minID %d of a vlanTrunk is above its maxID %d; exchange the two", low, high)
+		case item.fields["minID"] == nil && item.fields["maxID"] != nil:
+			d.reject(item, "a vlanTrunk has maxID without minID; add it, or write id for one VLAN")
+		case item.fields["minID"] != nil && item.fields["maxID"] == nil:
+			d.reject(item, "a vlanTrunk has minID without maxID; add it, or write id for one VLAN")
+		}
+	}
+}
 
 // checkValues reports values that an upstream plugin refuses although their kind is right.
 func (d *document) checkValues(plugin *value, typ string) {
@@ -90,6 +146,10 @@ func (d *document) checkValues(plugin *value, typ string) {
 		if field := plugin.fields[key]; field == nil || field.isNull() || field.scalar == "" {
 			d.reject(plugin, "%s needs %q; add it", typ, key)
 		}
+	}
+	d.checkExclusive(plugin, typ)
+	if trunk := plugin.fields["vlanTrunk"]; typ == "bridge" && trunk != nil {
+		d.checkTrunk(trunk)
 	}
 	if sysctls := plugin.fields["sysctl"]; typ == "tuning" && sysctls != nil {
 		for _, key := range sysctls.keys {
@@ -129,9 +189,10 @@ func (d *document) checkRates(plugin *value) {
 // chainedOnly are upstream plugins that want the result of a plugin before them.
 var chainedOnly = []string{"bandwidth", "firewall", "portmap", "sbr", "tuning", "vrf"}
 
-// checkOrder reports a list that starts with a plugin which only works behind another one, or makes no interface at
-// all.
+// checkOrder reports a list that starts with a plugin which only works behind another one, makes no interface at all,
+// or asks an IPAM plugin that is not named.
 func (d *document) checkOrder(first *value) {
+	ipam := first.fields["ipam"]
 	switch typ := textOf(first.fields["type"]); {
 	case slices.Contains(chainedOnly, typ):
 		d.reject(first.fields["type"], "%s works on the interface of a plugin before it, and is the first; put one "+
@@ -139,5 +200,9 @@ func (d *document) checkOrder(first *value) {
 	case typ == "loopback":
 		d.reject(first.fields["type"], "loopback sets lo up, which runtimes ask of it themselves, and attaches a pod "+
 			"to no network; name a plugin that makes an interface, such as macvlan or bridge")
+	case slices.Contains([]string{"ipvlan", "ptp"}, typ) &&
+		(ipam == nil || ipam.fields != nil && ipam.fields["type"] == nil):
+		d.reject(first, `%s calls an IPAM plugin in each ADD, and "ipam" names none; add one, such as `+
+			`"ipam": {"type": "host-local", "subnet": "10.1.0.0/16"}`, typ)
 	}
 }
