@@ -235,7 +235,18 @@ func (f *File) OnePod() string {
 	if f.Passthru() {
 		return "macvlan in mode passthru gives its whole master to one pod"
 	}
+	if f.OneMAC() {
+		return "the file gives every pod the same MAC"
+	}
 	return ""
+}
+
+// OneMAC reports whether pods that share a network get the MAC that is written in the file. Those of ptp share none.
+func (f *File) OneMAC() bool {
+	return f.Plugins[0].Type != "ptp" && slices.ContainsFunc(f.document.plugins(), func(plugin *value) bool {
+		return slices.Contains([]string{"macvlan", "tap", "tuning"}, textOf(plugin.fields["type"])) &&
+			textOf(plugin.fields["mac"]) != ""
+	})
 }
 
 // Passthru reports whether the kernel refuses a second pod on a node, since the first one has the whole uplink.

@@ -364,6 +364,12 @@ eth0 on 10.4.0.0/24, router 10.4.0.1/24
 node/a: its share of the addresses is 10.4.0.5-10.4.0.129
 node/b: its share of the addresses is 10.4.0.130-10.4.0.254
 `,
+	"N08-mac.conf": `
+ n 1.0.0: macvlan, host-local
+eth0 on 10.4.0.0/24, router 10.4.0.1/24
+node/a: its share of the addresses is 10.4.0.5-10.4.0.129
+node/b: its share of the addresses is 10.4.0.130-10.4.0.254
+`,
 	"N07-loopback.conf": `
 N07-loopback.conf:1: loopback sets lo up, which runtimes ask of it themselves, and attaches a pod to no network; name a plugin that makes an interface, such as macvlan or bridge
 `,

@@ -28,17 +28,24 @@ func TestFile_InPod(t *testing.T) {
 }
 
 func TestFile_OnePod(t *testing.T) {
-	for plugin, one := range map[string]bool{
-		`{"type": "macvlan", "ipam": {"type": "dhcp"}}`:                                              false,
-		`{"type": "macvlan", "mode": "passthru", "ipam": {"type": "dhcp"}}`:                          true,
+	const dhcp, tuning = `"ipam": {"type": "dhcp"}}`, `, {"type": "tuning", "mac": "02:00:00:00:00:01"}`
+	for plugins, one := range map[string]bool{
+		`{"type": "macvlan", ` + dhcp:                                                                false,
+		`{"type": "macvlan", "mode": "passthru", ` + dhcp:                                            true,
 		`{"type": "macvlan", "ipam": {"type": "static", "addresses": [{"address": "10.1.0.2/24"}]}}`: true,
+		`{"type": "macvlan", "mac": "02:00:00:00:00:01", ` + dhcp:                                    true,
+		`{"type": "macvlan", "mac": "", ` + dhcp:                                                     false,
+		`{"type": "macvlan", ` + dhcp + tuning:                                                       true,
+		`{"type": "bridge", ` + dhcp + tuning:                                                        true,
+		`{"type": "ptp", ` + dhcp + tuning:                                                           false,
+		`{"type": "macvlan", ` + dhcp + `, {"type": "tuning", "mtu": 1400}`:                          false,
 	} {
-		f, err := Parse("n.conf", []byte(`{"cniVersion": "1.0.0", "name": "n",`+plugin[1:]))
+		f, err := Parse("n.conflist", []byte(`{"cniVersion": "1.0.0", "name": "n", "plugins": [`+plugins+`]}`))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got := f.OnePod(); (got != "") != one {
-			t.Errorf("%s: got %q, want a reason: %t", plugin, got, one)
+			t.Errorf("%s: got %q, want a reason: %t", plugins, got, one)
 		}
 	}
 }

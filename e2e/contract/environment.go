@@ -138,8 +138,11 @@ func (b *bench) identified(ctx context.Context, name, id string) (*pod, error) {
 		return nil, err
 	}
 	call, err := b.call(ctx, cni.Add, p)
-	if err != nil || call.ExitCode == 0 {
-		return p, err
+	if err != nil {
+		return nil, err
+	}
+	if call.ExitCode == 0 {
+		return p, nil
 	}
 	b.wrong([]cni.Call{call}, "ADD of the container %s: want success, got %s", id, summary(call))
 	return nil, nil
