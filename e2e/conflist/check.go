@@ -119,14 +119,21 @@ func (f *File) checkName(root *value) string {
 func (f *File) checkVersions(root *value) {
 	d := f.document
 	known := version.All.SupportedVersions()
-	single, ok := d.str(root, "cniVersion")
+	var single string
+	field := root.fields["cniVersion"]
+	isText := false
+	if field != nil {
+		if single, isText = field.scalar.(string); !isText {
+			d.reject(field, "cniVersion is %s; want a string, one of %s", field.kind(), strings.Join(known, ", "))
+		}
+	}
 	if list := root.fields["cniVersions"]; list != nil {
 		f.CNIVersions = d.versionList(list)
 	}
 	f.CNIVersion = effectiveVersion(single, f.CNIVersions)
 	switch {
-	case f.CNIVersion != "" || root.fields["cniVersion"] != nil && !ok:
-	case root.fields["cniVersion"] == nil && len(f.CNIVersions) == 0:
+	case f.CNIVersion != "" || field != nil && !isText:
+	case field == nil && len(f.CNIVersions) == 0:
 		d.reject(root, `no cniVersion; add "cniVersion": "1.0.0" or another of %s: without it containerd cannot `+
 			`delete pods`, strings.Join(known, ", "))
 	case single != "":

@@ -159,6 +159,19 @@ func libcniError(t *testing.T, file string) string {
 	return fmt.Sprint(err)
 }
 
+// TestParse_version_as_number says once that a version is no text, and names versions that exist.
+func TestParse_version_as_number(t *testing.T) {
+	const want = `n.conf:1: cniVersion is a number; want a string, one of 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0`
+	for _, text := range []string{
+		`{"cniVersion": 1.0, "name": "n", "type": "macvlan"}`,
+		`{"cniVersion": 1.0, "name": "n", "plugins": [{"type": "macvlan"}]}`,
+	} {
+		if _, err := Parse("n.conf", []byte(text)); err == nil || err.Error() != want {
+			t.Errorf("%s: got %v, want %s", text, err, want)
+		}
+	}
+}
+
 func TestParse_list_in_conf(t *testing.T) {
 	f, err := Parse("10-net.conf", []byte(`{"cniVersion": "1.0.0", "name": "n", "plugins": [{"type": "macvlan"}]}`))
 	if err != nil {

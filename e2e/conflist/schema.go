@@ -135,6 +135,9 @@ func (d *document) checkAllKeys() {
 func (d *document) checkPluginKeys(plugin *value) {
 	known := pluginKeys()
 	d.canonical(plugin, known)
+	if plugin.offset == d.root.offset {
+		known["cniVersion"], known["name"] = read, read // those of the list that was made of it
+	}
 	typ := textOf(plugin.fields["type"])
 	more, upstream := upstreamKeys[typ]
 	maps.Copy(known, more)
