@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/version"
 )
 
@@ -103,6 +104,9 @@ func Parse(name string, data []byte) (*File, error) {
 func parseAll(name string, data []byte, dirs []string) ([]*File, error) {
 	if !holdsDefinitions(name, data) {
 		f, err := parsePassage(wholeFile(name, data), "")
+		if err == nil && len(dirs) > 0 {
+			f.warnFolder(dirs[0])
+		}
 		return []*File{f}, err
 	}
 	found, err := definitions(name, data)
@@ -113,6 +117,22 @@ func parseAll(name string, data []byte, dirs []string) ([]*File, error) {
 		all, errs = append(all, f), append(errs, err)
 	}
 	return all, errors.Join(errs...)
+}
+
+// warnFolder warns about plugins in files of the folder beside a list that has the network's name: libcni 1.3 appends
+// them to the chain (NetworkConfFromFile), and this suite runs the list's own.
+func (f *File) warnFolder(dir string) {
+	root := f.document.root
+	if list := root.fields["plugins"]; list.items[0].offset == root.offset ||
+		f.document.flag(root, "loadOnlyInlinedPlugins") {
+		return
+	}
+	files, err := libcni.ConfFiles(filepath.Join(dir, f.Network), []string{".conf"})
+	if err == nil && len(files) > 0 {
+		f.Warnings = append(f.Warnings, fmt.Sprintf("%s:%d: libcni from 1.3 on appends %s to the plugins, and only "+
+			"those of the list are run here; write them into the list, with \"loadOnlyInlinedPlugins\": true", f.Path,
+			f.document.line(root.offset), strings.Join(files, ", ")))
+	}
 }
 
 // choose returns the network of a name, or the only one.

@@ -123,3 +123,41 @@ func load(t *testing.T, file string) *File {
 	}
 	return f
 }
+
+// TestLoad_folder warns about plugins that libcni takes from files of a folder, and the suite does not.
+func TestLoad_folder(t *testing.T) {
+	dir := t.TempDir()
+	more := filepath.Join(dir, "n", "10-tuning.conf")
+	if err := os.Mkdir(filepath.Dir(more), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ name, text, want string }{
+		{
+			"n.conflist", `{"cniVersion": "1.1.0", "name": "n", "plugins": [{"type": "macvlan"}]}`,
+			":1: libcni from 1.3 on appends " + more + " to the plugins, and only those of the list are run here; " +
+				`write them into the list, with "loadOnlyInlinedPlugins": true`,
+		},
+		{"other.conflist", `{"cniVersion": "1.1.0", "name": "other", "plugins": [{"type": "macvlan"}]}`, ""},
+		{"inlined.conflist", `{"cniVersion": "1.1.0", "name": "n", "loadOnlyInlinedPlugins": true, ` +
+			`"plugins": [{"type": "macvlan"}]}`, ""},
+		{"single.conf", `{"cniVersion": "1.1.0", "name": "n", "type": "macvlan"}`, ""},
+	} {
+		path := filepath.Join(dir, tt.name)
+		for file, text := range map[string]string{path: tt.text, more: `{"type": "tuning"}`} {
+			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f, err := Load(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want []string
+		if tt.want != "" {
+			want = []string{path + tt.want}
+		}
+		if diff := cmp.Diff(f.Warnings, want); diff != "" {
+			t.Errorf("%s: -got +want:\n%s", tt.name, diff)
+		}
+	}
+}
