@@ -65,6 +65,20 @@ func (b *Backend) Name() string { return "netns" }
 // Missing returns nil. Features that the kernel lacks are noticed when a cluster is made.
 func (b *Backend) Missing(context.Context, scenario.Needs) error { return nil }
 
+// makesDevices returns an error if pods get devices of the node that the lab cannot make.
+func makesDevices(file *conflist.File) error {
+	const otherwise = "run it on a machine that has them, with --backend ssh"
+	_, value := file.DeviceKey()
+	switch {
+	case file.Plugins[0].Type == "host-device" && value == "":
+		return fmt.Errorf("%s names no device for pods, so that the runtime passes one of a PCI bus, which namespaces "+
+			"do not have; name one with \"device\" or \"hwaddr\", or %s", file.Path, otherwise)
+	case file.PCIDevice():
+		return fmt.Errorf("%s gives pods devices of a PCI bus, which namespaces do not have; %s", file.Path, otherwise)
+	}
+	return nil
+}
+
 // Start makes a cluster. It takes some tens of milliseconds.
 func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Cluster, err error) {
 	if err := b.usable(); err != nil {
@@ -73,9 +87,8 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 	if kinds := UplinkKinds(); req.UplinkKind != "" && !slices.Contains(kinds, req.UplinkKind) {
 		return nil, fmt.Errorf("uplink kind %q: want one of %s", req.UplinkKind, strings.Join(kinds, ", "))
 	}
-	if req.Conflist.PCIDevice() {
-		return nil, fmt.Errorf("%s gives pods devices of a PCI bus, which namespaces do not have; run it on a machine "+
-			"that has them, with --backend ssh", req.Conflist.Path)
+	if err := makesDevices(req.Conflist); err != nil {
+		return nil, err
 	}
 	plan, err := makePlan(req)
 	if err != nil {
