@@ -32,8 +32,8 @@ func (n *Namespace) RouteTo(ip netip.Addr, link int) (*netlink.Route, error) {
 	return &routes[0], nil
 }
 
-// IsLocal reports whether the namespace accepts packets to an address as its own. The kernel looks that up by its rules,
-// like any route; the first rule is the one for such addresses.
+// IsLocal reports whether the namespace accepts packets to an address as its own. The kernel looks that up by its
+// rules, like any route; the first rule is the one for such addresses.
 func (n *Namespace) IsLocal(ip netip.Addr) (bool, error) {
 	route, err := n.RouteTo(ip, 0)
 	return route != nil && route.Type == unix.RTN_LOCAL, err
