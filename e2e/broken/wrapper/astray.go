@@ -25,12 +25,12 @@ func astray() map[string]defect {
 		}),
 		// Its record is written through a link.
 		"follows-links": func(c *call, next plugin) answer {
-			file := filepath.Join(store, "known-"+c.env["CNI_CONTAINERID"])
+			file := filepath.Join(store, "known-"+c.attachment())
 			return keep(c, next, file, func() error { return write(file, "known") })
 		},
 		// Its record says whose it is, and DEL tells.
 		"tells-record": func(c *call, next plugin) answer {
-			file := filepath.Join(store, "told-"+c.env["CNI_CONTAINERID"])
+			file := filepath.Join(store, "told-"+c.attachment())
 			if said, err := os.ReadFile(file); c.verb == "DEL" && err == nil {
 				_ = os.Remove(file)
 				if string(said) != "known" {
@@ -44,6 +44,9 @@ func astray() map[string]defect {
 		},
 	}
 }
+
+// attachment returns a name for a file of an attachment, which is a container and an interface.
+func (c *call) attachment() string { return c.env["CNI_CONTAINERID"] + "-" + c.env["CNI_IFNAME"] }
 
 // keep makes a file after ADD, and removes it after DEL.
 func keep(c *call, next plugin, file string, make func() error) answer {

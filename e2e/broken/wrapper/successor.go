@@ -45,7 +45,7 @@ func successors() map[string]defect {
 		},
 		// Everybody may write the plugin's record.
 		"open-record": func(c *call, next plugin) answer {
-			file := filepath.Join(store, "open-"+c.env["CNI_CONTAINERID"])
+			file := filepath.Join(store, "open-"+c.attachment())
 			a := next(c)
 			var err error
 			switch {
