@@ -108,11 +108,14 @@ func fieldRuns() []fieldRun {
 		{file: "N03-link-local-subnet.conf", tells: results{"pod-to-pod-same-node": "pass"}, verdict: notConformant},
 		{file: "N05-passthru.conf", tells: results{
 			"pod-to-pod-same-node": "not-applicable:gives its whole master to one pod",
-		}, whole: results{"ENV-6 macvlan": "not-applicable"}, verdict: notConformant},
+			"ENV-6 macvlan":        "not-applicable:gives its whole master to one pod",
+			"DEL-1 macvlan":        "pass", "TIM-1 host-local": "not-applicable:gives its whole master to one pod",
+		}, verdict: notConformant},
 		{file: "N06-master-in-pod.conf", unfit: ":2: macvlan looks in the pod for net1"},
 		{file: "N08-mac.conf", tells: results{
 			"pod-to-pod-same-node": "not-applicable:the file gives every pod the same MAC",
 			"ENV-6 macvlan":        "not-applicable:the file gives every pod the same MAC",
+			"DEL-1 macvlan":        "pass", "TIM-1 host-local": "not-applicable:the file gives every pod the same MAC",
 		}, verdict: notConformant},
 		{file: "N07-loopback.conf", refuses: ":1: loopback sets lo up"},
 	}

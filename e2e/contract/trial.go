@@ -204,6 +204,10 @@ func (s *Subject) try(ctx context.Context, r *Requirement, versions []string, re
 			}
 		}
 		if failed, ok := asAddError(err); ok && r.ID != "ADD-2" {
+			if s.occupied(failed.call) {
+				result.Result, result.Reason = report.NotApplicable, s.file.OnePod()
+				return
+			}
 			result.Result, result.Reason = report.Skipped,
 				fmt.Sprintf("%s: at CNI %s: %s", failed.needed(), v, summary(failed.call))
 			return

@@ -115,7 +115,7 @@ func (c *cloud) newENI(index, device, addresses, prefixes int) (metadata.ENI, er
 	c.made++
 	eni := metadata.ENI{
 		ID: metadata.ENIID(uint32(c.made)), Device: device, Name: fmt.Sprintf("eth%d", device),
-		MAC: net.HardwareAddr{0x02, 0, 0x01, byte(index), byte(c.made >> 8), byte(c.made)}.String(),
+		MAC: net.HardwareAddr{0x02, labMAC, 0x01, byte(index), byte(c.made >> 8), byte(c.made)}.String(),
 	}
 	var err error
 	if device > 0 {

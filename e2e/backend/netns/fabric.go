@@ -254,7 +254,7 @@ func (l *lab) nameHosts() {
 	l.hosts["router"].Interfaces["external"] = cluster.Addresses(l.outside().leg)
 }
 
-func hostMAC(n byte) net.HardwareAddr { return net.HardwareAddr{0x02, 0, 0, 0, 0xff, n} }
+func hostMAC(n byte) net.HardwareAddr { return net.HardwareAddr{0x02, labMAC, 0, 0, 0xff, n} }
 
 // addHost makes a namespace of the fabric's process and connects it to a bridge. The caller closes the socket.
 func (l *lab) addHost(ctx context.Context, name, bridge string, n byte, addresses []netip.Prefix) (socket, error) {

@@ -77,8 +77,12 @@ func (l *lab) plugNode(ctx context.Context, index int, disk []agent.File) (*clus
 	return node, nil
 }
 
+// labMAC is the second byte of the lab's hardware addresses, which are locally administered. It is not 0, since people
+// write 02:00:00:00:00:01 into their files, and a macvlan cannot have the MAC of its parent.
+const labMAC = 0xc1
+
 func nodeMAC(index int, nic byte) net.HardwareAddr {
-	return net.HardwareAddr{0x02, 0, 0, byte(index >> 8), byte(index), nic}
+	return net.HardwareAddr{0x02, labMAC, 0, byte(index >> 8), byte(index), nic}
 }
 
 func (l *lab) socket(index int) (socket, conflist.NodePlan) {
