@@ -55,7 +55,7 @@ FILE:12: ipam is a string; want an object`,
 			`host-local refuses that`,
 		"ranges-type.conflist": `FILE:4: ranges is a string; want a list of lists: [[{"subnet": …}]]`,
 		"ranges.conflist": `
-FILE:10: subnet "10.1.0.0" is not address/length; write one such as 10.1.0.0/16
+FILE:10: subnet "10.1.0.0" is not address/length; add the length of its network, such as 10.1.0.0/24
 FILE:11: subnet 10.1.2.3/16 has bits set beyond its length; write 10.1.0.0/16
 FILE:12: subnet 10.1.0.0/31 is too small for host-local; want /30 or larger
 FILE:13: a range has no subnet; add "subnet" with address/length such as 10.1.0.0/16
@@ -69,7 +69,7 @@ FILE:21: a range is a string; want an object: {"subnet": …}
 FILE:22: a range set mixes IPv4 and IPv6; make one set per family`,
 		"single-quotes.conflist": `FILE:2:17: a string is in single quotes; write "like this"`,
 		"static.conflist": `
-FILE:10: address "10.1.0.1" is not address/length; write one such as 10.1.0.5/16
+FILE:10: address "10.1.0.1" is not address/length; add the length of its network, such as 10.1.0.1/24
 FILE:11: an address of ipam has no "address"; write address/length such as 10.1.0.5/16`,
 		"trailing-comma.conflist": `FILE:5:24: there is a comma before }; remove it`,
 		"types.conflist": `

@@ -213,7 +213,7 @@ node/a: static gives every pod the same addresses: one pod at a time
 node/b: static gives every pod the same addresses: one pod at a time
 `,
 	"R15-dst-without-length.conf": `
-R15-dst-without-length.conf:3: dst "10.30.0.0" is not address/length; write one such as 10.1.0.0/16
+R15-dst-without-length.conf:3: dst "10.30.0.0" is not address/length; add the length of its network, such as 10.30.0.0/24
 R15-dst-without-length.conf:3: a route of ipam is a string; want an object: {"dst": "0.0.0.0/0"}
 `,
 	"R15-ipv6-host-bits.conf": `

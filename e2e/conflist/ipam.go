@@ -127,7 +127,7 @@ func (d *document) subnet(at *value, text string) (netip.Prefix, bool) {
 	subnet, err := netip.ParsePrefix(text)
 	switch {
 	case err != nil:
-		d.reject(at, "subnet %q is not address/length; write one such as 10.1.0.0/16", text)
+		d.reject(at, "subnet %q is not address/length; %s", text, lengthCure(text, "10.1.0.0/16"))
 	case subnet != subnet.Masked():
 		d.reject(at, "subnet %s has bits set beyond its length; write %s", subnet, subnet.Masked())
 	case subnet.Addr().IsLoopback() || subnet.Addr().IsMulticast():
@@ -238,7 +238,8 @@ func (d *document) static(a *ipam, object, plugin *value) {
 		}
 		prefix, err := netip.ParsePrefix(text)
 		if err != nil {
-			d.reject(item.fields["address"], "address %q is not address/length; write one such as 10.1.0.5/16", text)
+			d.reject(item.fields["address"], "address %q is not address/length; %s", text,
+				lengthCure(text, "10.1.0.5/16"))
 			continue
 		}
 		s := span{
