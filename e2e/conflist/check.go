@@ -93,7 +93,7 @@ func (d *document) checkListKeys() {
 // as one.
 func (f *File) checkExtension(root *value) {
 	extension := filepath.Ext(f.Path)
-	wrapped := root.fields["plugins"].items[0].offset == root.offset
+	wrapped := f.document.isRoot(root.fields["plugins"].items[0])
 	switch {
 	case wrapped && extension == ".conflist":
 		f.document.reject(root, `no plugins; add "plugins": [{"type": …}], or name the file .conf`)

@@ -123,8 +123,7 @@ func parseAll(name string, data []byte, dirs []string) ([]*File, error) {
 // them to the chain (NetworkConfFromFile), and this suite runs the list's own.
 func (f *File) warnFolder(dir string) {
 	root := f.document.root
-	if list := root.fields["plugins"]; list.items[0].offset == root.offset ||
-		f.document.flag(root, "loadOnlyInlinedPlugins") {
+	if f.document.isRoot(root.fields["plugins"].items[0]) || f.document.flag(root, "loadOnlyInlinedPlugins") {
 		return
 	}
 	files, err := libcni.ConfFiles(filepath.Join(dir, f.Network), []string{".conf"})

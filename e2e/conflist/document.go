@@ -206,6 +206,9 @@ func (d *document) next(dec *json.Decoder) (*value, error) {
 	return v, err
 }
 
+// isRoot reports whether a plugin is the whole document, which then has no list of plugins.
+func (d *document) isRoot(plugin *value) bool { return plugin.offset == d.root.offset }
+
 // warnDouble warns that a key occurs twice, and says which of the two values a decoder uses.
 func (d *document) warnDouble(key string, first, last *value) {
 	counts := "the last one counts"

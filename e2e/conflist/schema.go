@@ -135,7 +135,7 @@ func (d *document) checkAllKeys() {
 func (d *document) checkPluginKeys(plugin *value) {
 	known := pluginKeys()
 	d.canonical(plugin, known)
-	if plugin.offset == d.root.offset {
+	if d.isRoot(plugin) {
 		known["cniVersion"], known["name"] = read, read // those of the list that was made of it
 	}
 	typ := textOf(plugin.fields["type"])

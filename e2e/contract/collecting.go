@@ -221,28 +221,12 @@ func checkCollects(ctx context.Context, t *trial) error {
 // collectSecond attaches a pod a second time and calls GC with its first attachment alone: the container of a stale
 // attachment may be that of a valid one.
 func (g *planted) collectSecond(ctx context.Context, valid *pod) error {
-	if refused, err := g.again(ctx, valid); refused || err != nil {
-		return err
-	}
-	whole, err := g.remaining(ctx, 0)
-	if err != nil {
-		return err
-	}
-	call, err := g.must(ctx, cni.GC, nil, keeping(valid))
-	if err != nil {
-		return err
-	}
 	const what = "GC with one of two attachments of a pod"
-	if call.ExitCode != 0 {
-		g.wrong([]cni.Call{call}, "%s: want success, got %s", what, summary(call))
-		return nil
-	}
-	kept, err := g.remaining(ctx, 0)
-	if err != nil {
+	call, err := g.endSecond(ctx, what, "what belongs to it", func() (cni.Call, error) {
+		return g.must(ctx, cni.GC, nil, keeping(valid))
+	})
+	if call == nil || err != nil {
 		return err
-	}
-	if missing := snapshot.Beyond(whole, kept); len(missing) > 0 {
-		g.wrong([]cni.Call{call}, "%s deletes what belongs to it: %s", what, first(missing))
 	}
 	left, err := g.remaining(ctx, len(g.pods)-1)
 	if err != nil {
@@ -253,7 +237,7 @@ func (g *planted) collectSecond(ctx context.Context, valid *pod) error {
 		return err
 	}
 	if left = snapshot.Beyond(left, l.residue); len(left) > 0 {
-		g.wrong([]cni.Call{call}, "%s leaves of the other: %s", what, first(left))
+		g.wrong([]cni.Call{*call}, "%s leaves of the other: %s", what, first(left))
 	}
 	return nil
 }

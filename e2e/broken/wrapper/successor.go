@@ -46,19 +46,7 @@ func successors() map[string]defect {
 		// Everybody may write the plugin's record.
 		"open-record": func(c *call, next plugin) answer {
 			file := filepath.Join(store, "open-"+c.attachment())
-			a := next(c)
-			var err error
-			switch {
-			case a.status != 0:
-			case c.verb == "ADD":
-				err = errors.Join(write(file, ""), os.Chmod(file, 0o666))
-			case c.verb == "DEL":
-				_ = os.Remove(file)
-			}
-			if err != nil {
-				return c.fail(102, "%v", err)
-			}
-			return a
+			return keep(c, next, file, func() error { return errors.Join(write(file, ""), os.Chmod(file, 0o666)) })
 		},
 		// A rule for the pod's address is added behind one that a predecessor left.
 		"adds-behind": func(c *call, next plugin) answer {

@@ -27,11 +27,7 @@ func IsUp(link netlink.Link) bool {
 func (n *Namespace) Addresses(families ...bool) ([]Address, error) {
 	var addrs []netlink.Addr
 	for _, ipv6 := range families {
-		family := netlink.FAMILY_V4
-		if ipv6 {
-			family = netlink.FAMILY_V6
-		}
-		listed, err := n.addrList(nil, family)
+		listed, err := n.addrList(nil, familyOf(ipv6))
 		if err != nil {
 			return nil, err
 		}
@@ -84,7 +80,7 @@ func Source(addrs []Address, link int, pod netip.Addr) netip.Addr {
 
 // HasAddress reports whether link has an address, whatever the length of its subnet.
 func (n *Namespace) HasAddress(link netlink.Link, ip netip.Addr) (bool, error) {
-	addrs, err := n.addrList(link, familyOf(ip))
+	addrs, err := n.addrList(link, familyOf(ip.Is6()))
 	if err != nil {
 		return false, err
 	}

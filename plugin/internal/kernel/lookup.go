@@ -135,7 +135,7 @@ func (n *Namespace) deleteOne(rule *netlink.Rule) (bool, error) {
 
 // Neighbour returns the hardware address of a link's permanent neighbour, or nil if the link has no such neighbour.
 func (n *Namespace) Neighbour(link int, ip netip.Addr) (net.HardwareAddr, error) {
-	replies, err := n.ask(unix.RTM_GETNEIGH, &netlink.Ndmsg{Family: uint8(familyOf(ip)), Index: uint32(link)},
+	replies, err := n.ask(unix.RTM_GETNEIGH, &netlink.Ndmsg{Family: uint8(familyOf(ip.Is6())), Index: uint32(link)},
 		nl.NewRtAttr(unix.NDA_DST, ip.AsSlice()))
 	if IsNotFound(err) {
 		return nil, nil
@@ -155,8 +155,8 @@ func (n *Namespace) Neighbour(link int, ip netip.Addr) (net.HardwareAddr, error)
 	return nil, nil
 }
 
-func familyOf(ip netip.Addr) int {
-	if ip.Is6() {
+func familyOf(ipv6 bool) int {
+	if ipv6 {
 		return unix.AF_INET6
 	}
 	return unix.AF_INET

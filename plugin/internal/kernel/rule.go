@@ -35,17 +35,10 @@ type Rule struct {
 	Refuse uint8
 }
 
-func (r Rule) family() int {
-	if r.IPv6 {
-		return netlink.FAMILY_V6
-	}
-	return netlink.FAMILY_V4
-}
-
 func (r Rule) netlink() *netlink.Rule {
 	rule := netlink.NewRule()
 	rule.Invert = r.Not
-	rule.Family, rule.Priority, rule.IifName, rule.Table = r.family(), r.Priority, r.IifName, r.Table
+	rule.Family, rule.Priority, rule.IifName, rule.Table = familyOf(r.IPv6), r.Priority, r.IifName, r.Table
 	if r.From.IsValid() {
 		rule.Src = netipx.PrefixIPNet(r.From)
 	}

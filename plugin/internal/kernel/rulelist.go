@@ -16,7 +16,7 @@ import (
 // RulesOf returns the rules that have an address in them, without those that a Rule cannot hold.
 func (n *Namespace) RulesOf(ip netip.Addr) ([]Rule, error) {
 	address := ip.AsSlice()
-	return n.rulesWhere(familyOf(ip), func(message []byte) bool { return bytes.Contains(message, address) })
+	return n.rulesWhere(familyOf(ip.Is6()), func(message []byte) bool { return bytes.Contains(message, address) })
 }
 
 // RulesAt returns the IPv4 rules of some priorities, without those that a Rule cannot hold.

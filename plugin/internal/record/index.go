@@ -208,19 +208,12 @@ func (s *Store[T]) Held(key string, than Attachment) (bool, error) {
 		other, err := s.Other(key, than)
 		return other != nil, err
 	}
-	dir, err := os.Open(s.index(key))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(2) // one of them may be the attachment's own
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-	return slices.ContainsFunc(names, func(name string) bool { return name != linkName(than) }), err
+	held := false
+	err := s.links(key, func(path string) (more bool, err error) {
+		held = filepath.Base(path) != linkName(than)
+		return !held, nil
+	})
+	return held, err
 }
 
 // Values returns all values of a kind in the index. A record may have each of them.
@@ -251,6 +244,14 @@ func (s *Store[T]) each(key string, do func(Entry[T]) bool) error {
 		}
 		return listErr
 	}
+	return s.links(key, func(path string) (more bool, err error) {
+		e, err := s.follow(path, key)
+		return e == nil || do(*e), err
+	})
+}
+
+// links calls a function for the links of a key, until the function returns false or an error.
+func (s *Store[T]) links(key string, do func(path string) (more bool, err error)) error {
 	dir, err := os.Open(s.index(key))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -262,12 +263,8 @@ func (s *Store[T]) each(key string, do func(Entry[T]) bool) error {
 	for {
 		names, err := dir.Readdirnames(16)
 		for _, name := range names {
-			e, err := s.follow(filepath.Join(dir.Name(), name), key)
-			if err != nil {
+			if more, err := do(filepath.Join(dir.Name(), name)); !more || err != nil {
 				return err
-			}
-			if e != nil && !do(*e) {
-				return nil
 			}
 		}
 		if errors.Is(err, io.EOF) {
