@@ -132,10 +132,36 @@ func (t *Tracker) CleanUp(ctx context.Context, r *runner.Runner, ignore bool) (f
 	return failure
 }
 
-// deleteAll deletes every attachment, twice, and returns what stays in the pods' namespaces, which it then removes.
+// deleteAll deletes every attachment, twice, and returns what stays in the pods' namespaces, which it then removes. The
+// pods of a node come one after the other, the nodes at the same time.
 func (t *Tracker) deleteAll(ctx context.Context, r *runner.Runner) (left []leftover, err error) {
-	var errs []error
+	var nodes []*cluster.Node
+	on := map[*cluster.Node][]*environment.Pod{}
 	for _, p := range r.Env.Pods {
+		if on[p.Node] == nil {
+			nodes = append(nodes, p.Node)
+		}
+		on[p.Node] = append(on[p.Node], p)
+	}
+	stays, errs := make([][]leftover, len(nodes)), make([]error, len(nodes))
+	var all sync.WaitGroup
+	for i, node := range nodes {
+		pods := on[node]
+		all.Go(func() {
+			deleted := deleteTwice(ctx, r, pods)
+			var removed error
+			stays[i], removed = removeNamespaces(ctx, r, pods)
+			errs[i] = errors.Join(deleted, removed)
+		})
+	}
+	all.Wait()
+	return slices.Concat(stays...), errors.Join(errs...)
+}
+
+// deleteTwice deletes every attachment of pods, twice.
+func deleteTwice(ctx context.Context, r *runner.Runner, pods []*environment.Pod) error {
+	var errs []error
+	for _, p := range pods {
 		for _, name := range p.Attached() {
 			for range 2 {
 				if err := r.Del(ctx, p, name, runner.Deletion{}); err != nil {
@@ -144,7 +170,12 @@ func (t *Tracker) deleteAll(ctx context.Context, r *runner.Runner) (left []lefto
 			}
 		}
 	}
-	for _, p := range r.Env.Pods {
+	return errors.Join(errs...)
+}
+
+// removeNamespaces removes the namespaces of pods that have one, and returns what was left in them.
+func removeNamespaces(ctx context.Context, r *runner.Runner, pods []*environment.Pod) (left []leftover, err error) {
+	for _, p := range pods {
 		if !p.Exists {
 			continue
 		}
@@ -163,7 +194,7 @@ func (t *Tracker) deleteAll(ctx context.Context, r *runner.Runner) (left []lefto
 			return left, err
 		}
 	}
-	return left, errors.Join(errs...)
+	return left, nil
 }
 
 // keepUncompared records that a node could not be compared with its state before the scenario.
