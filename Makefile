@@ -63,7 +63,7 @@ VM_PLUGINS := macvlan ipvlan vrf ptp host-local route veth-to-host
 VM_TESTS := ./e2e/snapshot ./e2e/agent ./e2e/backend/netns ./e2e/backend/internal/keeper ./e2e/service ./e2e/lab/event
 VM_CONFLISTS := $(basename $(notdir $(wildcard e2e/vmrun/net.d/*.conflist)))
 
-.PHONY: help runtimes spec-drift outdated test-requirements test-upstream test-field cri-tools cri-1-tools cri-17-tools test-cri e2e-cri e2e-cri-1 kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm vm-controls build test test-netns e2e bench bench-plugins bench-ipamd test-amazon flake stress schedules power fuzz soak lint verify generate clean test-examples track-record matrix build-thirdparty e2e-thirdparty kubernetes e2e-whereabouts node-programs e2e-production reports release fresh
+.PHONY: help runtimes spec-drift outdated test-requirements test-upstream test-field cri-tools cri-1-tools cri-17-tools test-cri e2e-cri e2e-cri-1 kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm vm-controls build test test-netns e2e bench bench-plugins bench-ipamd bench-lab test-amazon flake stress schedules power fuzz soak lint verify generate clean test-examples track-record matrix build-thirdparty e2e-thirdparty kubernetes e2e-whereabouts node-programs e2e-production reports release fresh
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -156,6 +156,9 @@ bench: build ## Measure what six chains cost, write e2e/reports/bench-* and the 
 
 bench-plugins: ## Measure the plugins' calls and compare with upstream's, with up to 3,000 attachments; needs root
 	cd plugin/bench && $(GO) test -count=1 -timeout 20m -v -run TestCosts . -measure $(BENCH_FLAGS)
+
+bench-lab: ## Measure clusters of 50 nodes, and of 20 nodes with 1,000 pods; needs root
+	$(GO) test ./e2e/backend/netns -run xxx -bench Start_large -benchtime 1x
 
 bench-ipamd: ## Compare ipamd's datastore with that of amazon-vpc-cni-k8s
 	cd plugin/ipamd/bench && $(GO) test -run xxx -bench . -benchtime 300ms

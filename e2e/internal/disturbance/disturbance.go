@@ -1,12 +1,13 @@
 // Package disturbance records what a busy machine did to one scenario or requirement while it ran, so that no plugin
 // is blamed for it.
 //
-// There are three signs: how late timers were, in this process and in the agents of the cluster; how many threads
-// wanted each processor; and what was lost or late over a plain veth pair (probe.Control) at the same time. They are
-// compared with two limits. If a sign is beyond what an undisturbed run shows, a failure is doubtful, and the unit
-// runs again, at last alone. If it fails again, the machine is to blame only if a sign is so strong that no plugin
-// could have done better. Budgets are counted in time that the machine gave (package machinetime), so that between the
-// two limits a failure is the plugin's: busy neighbours do not excuse a plugin that loses packets, sleeps or stops.
+// There are four signs: how late timers were, in this process and in the agents of the cluster; how many threads wanted
+// each processor; what was lost or late over a plain veth pair (probe.Control) at the same time; and whether the
+// kernel's table of neighbours was full. The first two are compared with two limits, the others count as they are. If a
+// sign is beyond what an undisturbed run shows, a failure is doubtful, and the unit runs again, at last alone. If it
+// fails again, the machine is to blame only if a sign is so strong that no plugin could have done better. Budgets are
+// counted in time that the machine gave (package machinetime), so that between the two limits a failure is the
+// plugin's: busy neighbours do not excuse a plugin that loses packets, sleeps or stops.
 //
 // Run its tests: go test ./e2e/internal/disturbance
 package disturbance
@@ -27,7 +28,7 @@ import (
 // smallestBudget is the shortest time limit: for a reply, or for a request of a flow.
 const smallestBudget = time.Second
 
-// The limits of the three signs.
+// The limits of the first two signs.
 const (
 	// doubtfulLateness is a twentieth of the smallest budget. A request and its reply wake half a dozen threads; if
 	// each is that late, they use up a third of it.
@@ -44,7 +45,8 @@ const (
 // Record is what is known about one run of a unit. Its methods may be called concurrently, and on nil, where they do
 // nothing.
 type Record struct {
-	interval machinetime.Interval
+	interval   machinetime.Interval
+	neighbours map[byte]neighbourTable // at the beginning
 
 	mu       sync.Mutex
 	worst    time.Duration
@@ -60,7 +62,7 @@ type key struct{}
 // Begin returns a context for one run of a unit, and its record.
 func Begin(ctx context.Context) (context.Context, *Record) {
 	now := machinetime.Start()
-	r := &Record{interval: now, progress: now}
+	r := &Record{interval: now, progress: now, neighbours: neighbourTables()}
 	return context.WithValue(ctx, key{}, r), r
 }
 
@@ -152,11 +154,13 @@ type Finding struct {
 // End ends the recording: what the machine does from now on is not part of it. It may be called again.
 func (r *Record) End() {
 	worst, load := r.interval.Worst(), r.interval.Load()
+	overflows := overflowed(r.neighbours, neighbourTables())
 	r.mu.Lock()
 	ended := r.ended
 	r.ended = true
 	if !ended {
 		r.load = max(r.load, load)
+		r.controls = append(r.controls, overflows...)
 	}
 	r.mu.Unlock()
 	if !ended {
@@ -182,13 +186,14 @@ func (r *Record) Include(other *Record) {
 // SoFar returns the finding if nothing more happens.
 func (r *Record) SoFar() Finding {
 	worst, load := r.interval.Worst(), r.interval.Load()
+	overflows := overflowed(r.neighbours, neighbourTables())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	where := r.where
 	if worst > r.worst {
 		where = "cnitest itself"
 	}
-	return judge(max(worst, r.worst), where, max(load, r.load), r.controls)
+	return judge(max(worst, r.worst), where, max(load, r.load), slices.Concat(r.controls, overflows))
 }
 
 // Finding ends the record and returns its finding.
