@@ -11,8 +11,12 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
+// noRoute is why a scenario cannot run if pods reach only their own network.
+const noRoute = "the file gives pods no route beyond their own network"
+
 // withoutPods returns why a scenario cannot run with the addresses and routes that the file gives to pods.
-func withoutPods(file, with *conflist.File, sc *scenario.Scenario) (report.Outcome, string) {
+func (s *Suite) withoutPods(sc *scenario.Scenario) (report.Outcome, string) {
+	file, with := s.file, s.options.Nodes.With
 	needs := sc.Needs()
 	key, _ := file.DeviceKey()
 	switch n := sc.Attachments(); {
@@ -29,7 +33,10 @@ func withoutPods(file, with *conflist.File, sc *scenario.Scenario) (report.Outco
 	case needs.Other && with != nil && with.StaysOnLAN() && slices.Contains(needs.Hosts, "external"):
 		return report.NotApplicable, "the other network gives pods no route beyond their own"
 	case file.StaysOnLAN() && (slices.Contains(needs.Hosts, "external") || needs.Services):
-		return report.NotApplicable, "the file gives pods no route beyond their own network"
+		return report.NotApplicable, noRoute
+	case file.StaysBehindNode(s.options.Nodes.Subnets) &&
+		(needs.BeyondNode || needs.Services || needs.FromNode && !file.AnswersNode()):
+		return report.NotApplicable, noRoute
 	}
 	return "", ""
 }

@@ -37,7 +37,7 @@ func (s *Suite) exclude(ctx context.Context, sc *scenario.Scenario, level string
 	if noIPAM && slices.ContainsFunc(sc.Steps, func(step scenario.Step) bool { return step.Release != "" }) {
 		return report.NotApplicable, "no plugin of the chain has an IPAM plugin that could release an address"
 	}
-	if outcome, reason := withoutPods(s.file, s.options.Nodes.With, sc); outcome != "" {
+	if outcome, reason := s.withoutPods(sc); outcome != "" {
 		return outcome, reason
 	}
 	needs := sc.Needs()

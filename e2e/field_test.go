@@ -117,6 +117,15 @@ func fieldRuns() []fieldRun {
 			"ENV-6 macvlan":        "not-applicable:the file gives every pod the same MAC",
 			"DEL-1 macvlan":        "pass", "TIM-1 host-local": "not-applicable:the file gives every pod the same MAC",
 		}, verdict: notConformant},
+		{file: "N09-ptp-without-routes.conf", tells: results{
+			"parallel-attach":         "pass",
+			"host-to-pod":             "not-applicable:no route beyond their own network",
+			"pod-to-pod-across-nodes": "not-applicable:no route beyond their own network",
+			"external-to-pod":         "not-applicable:no route beyond their own network",
+		}, verdict: notConformant},
+		{file: "N10-bridge-without-gateway.conf", tells: results{
+			"pod-to-pod-same-node": "pass", "reboot": "not-applicable:no route beyond their own network",
+		}, verdict: notConformant},
 		{file: "N07-loopback.conf", refuses: ":1: loopback sets lo up"},
 	}
 }

@@ -199,26 +199,46 @@ func (f *File) Brought() (Way, int) {
 	return "", 0
 }
 
-// StaysOnLAN reports whether pods have no route beyond their own networks: all plugins of the chain are upstream's, and
-// their IPAM plugin returns exactly the file's routes, which do not include a default route.
+// StaysOnLAN reports whether pods on the LAN of their nodes have no route beyond it: the main plugin puts them there,
+// and routesFixed holds without a default route.
 func (f *File) StaysOnLAN() bool {
-	for i, plugin := range f.document.plugins() {
-		if _, upstream := upstreamKeys[f.Plugins[i].Type]; !upstream || i == 0 &&
-			!slices.Contains(attachedTypes, f.Plugins[i].Type) {
-			return false
-		}
-		ipam := plugin.fields["ipam"]
-		if ipam == nil || i > 0 {
-			continue
-		}
-		if !slices.Contains([]string{"static", "host-local"}, f.Plugins[i].IPAM) {
-			return false
-		}
-		if routes := ipam.fields["routes"]; routes != nil && slices.ContainsFunc(routes.items, isDefault) {
-			return false
-		}
+	return slices.Contains(attachedTypes, f.Plugins[0].Type) && f.routesFixed() &&
+		!slices.ContainsFunc(f.routes(), isDefault)
+}
+
+// StaysBehindNode reports whether pods behind their node (bridge, ptp) have no route to any LAN of the nodes that the
+// file does not mention, nor to one of lans. They then reach nothing but the pods of their node, and AnswersNode.
+func (f *File) StaysBehindNode(lans []netip.Prefix) bool {
+	return f.routed() && f.routesFixed() && !f.document.plugins()[0].isTrue("isDefaultGateway") &&
+		!slices.ContainsFunc(f.routes(), func(route *value) bool {
+			dst, err := netip.ParsePrefix(textOf(route.fields["dst"]))
+			return isDefault(route) || err == nil && slices.ContainsFunc(lans, dst.Overlaps)
+		})
+}
+
+// AnswersNode reports whether the main plugin gives the node an address in the network of its pods, so that a pod
+// without a route beyond that network can answer its node.
+func (f *File) AnswersNode() bool {
+	main := f.document.plugins()[0]
+	return f.Plugins[0].Type == "ptp" || main.isTrue("isGateway") || main.isTrue("isDefaultGateway")
+}
+
+// routesFixed reports whether the main plugin's IPAM plugin returns exactly the file's routes, and no plugin adds any:
+// all plugins of the chain are upstream's.
+func (f *File) routesFixed() bool {
+	return !slices.ContainsFunc(f.Plugins, func(p Plugin) bool {
+		_, upstream := upstreamKeys[p.Type]
+		return !upstream
+	}) && slices.Contains([]string{"static", "host-local"}, f.Plugins[0].IPAM)
+}
+
+// routes returns the routes of the main plugin's IPAM plugin.
+func (f *File) routes() []*value {
+	ipam := f.document.plugins()[0].fields["ipam"]
+	if ipam == nil || ipam.fields["routes"] == nil {
+		return nil
 	}
-	return true
+	return ipam.fields["routes"].items
 }
 
 // isDefault reports whether a route leads everywhere, or is one half of such a route.

@@ -103,7 +103,7 @@ FILE:14: minID of a vlanTrunk is 0; want a number from 1 to 4094
 FILE:15: a vlanTrunk has maxID without minID; add it, or write id for one VLAN
 FILE:17: portmap takes markMasqBit or externalSetMarkChain, and refuses both; remove one
 FILE:19: hwaddr of host-device is "00-11-22"; want a MAC such as 02:00:00:00:00:01
-FILE:20: kernelpath of host-device is "/sys/class/net/eth0"; want a path below /sys/devices/`,
+FILE:21: kernelpath of host-device is "/sys/class/net/eth0"; want a path below /sys/devices/`,
 		"values.conflist": `
 FILE:6: mode of macvlan is "brigde"; want one of bridge, private, vepa, passthru
 FILE:7: mtu of macvlan is -1; want a number of at least 0

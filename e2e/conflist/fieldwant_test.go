@@ -370,6 +370,20 @@ eth0 on 10.4.0.0/24, router 10.4.0.1/24
 node/a: its share of the addresses is 10.4.0.5-10.4.0.129
 node/b: its share of the addresses is 10.4.0.130-10.4.0.254
 `,
+	"N09-ptp-without-routes.conf": `
+ mynet 1.0.0: ptp, host-local
+eth0 on 192.0.2.0/24, router 192.0.2.1/24
+ptp keeps pods behind their node: the nodes' own LAN is 192.0.2.0/24
+node/a: pods in 10.1.1.0/25, routed via the node
+node/b: pods in 10.1.1.128/25, routed via the node
+`,
+	"N10-bridge-without-gateway.conf": `
+ backend 1.0.0: bridge, host-local
+eth0 on 192.0.2.0/24, router 192.0.2.1/24
+bridge keeps pods behind their node: the nodes' own LAN is 192.0.2.0/24
+node/a: pods in 10.1.1.0/25, routed via the node
+node/b: pods in 10.1.1.128/25, routed via the node
+`,
 	"N07-loopback.conf": `
 N07-loopback.conf:1: loopback sets lo up, which runtimes ask of it themselves, and attaches a pod to no network; name a plugin that makes an interface, such as macvlan or bridge
 `,

@@ -14,6 +14,14 @@ import (
 type rule struct {
 	takes func(text string) bool
 	want  string
+	// unread are keys of which each, if set, keeps the plugin from reading this one.
+	unread []string
+}
+
+// unless returns the rule for a key that the plugin reads only without others.
+func (r rule) unless(keys ...string) rule {
+	r.unread = keys
+	return r
 }
 
 // words returns the rule that a key has one of several words.
@@ -64,10 +72,10 @@ func valueRules() map[string]map[string]rule {
 		"firewall": {"ingressPolicy": words("open", "same-bridge", "isolated")},
 		"portmap":  {"backend": nat, "markMasqBit": between(0, 31)},
 		"tuning":   {"mac": macAddress()},
-		"host-device": {"hwaddr": macAddress(), "kernelpath": {
+		"host-device": {"hwaddr": macAddress().unless("device"), "kernelpath": rule{
 			takes: func(text string) bool { return text == "" || strings.HasPrefix(text, "/sys/devices/") },
 			want:  "a path below /sys/devices/",
-		}},
+		}.unless("device", "hwaddr")},
 	}
 }
 
@@ -132,7 +140,9 @@ func (d *document) checkValues(plugin *value, typ string) {
 	for _, key := range plugin.keys {
 		field := plugin.fields[key]
 		r, ok := rules[key]
-		if !ok || !upstreamKeys[typ][key].takes(field) {
+		if !ok || !upstreamKeys[typ][key].takes(field) || slices.ContainsFunc(r.unread, func(other string) bool {
+			return textOf(plugin.fields[other]) != ""
+		}) {
 			continue
 		}
 		if text := field.written(); !r.takes(text) {

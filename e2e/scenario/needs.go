@@ -41,6 +41,9 @@ type Needs struct {
 	Sysctls []string
 	// Hosts are the machines outside the cluster that take part, of HostNames.
 	Hosts []string
+	// BeyondNode means packets of pods to anything but the pods of their node, and back; FromNode those of a node to
+	// its own pods.
+	BeyondNode, FromNode bool
 	// Addresses is the number of pod addresses per family that each node must have, by its name.
 	Addresses map[string]int
 	// Plugins are the types that the scenario uses besides those of the conflist; their binaries must exist, and the
@@ -110,6 +113,10 @@ func (s *Scenario) Needs() Needs {
 		if v.places != nil {
 			needs.Hosts = append(needs.Hosts, hosts(v.places(step))...)
 		}
+		for _, ends := range step.traffic() {
+			beyond, fromNode := s.crosses(ends[0], ends[1])
+			needs.BeyondNode, needs.FromNode = needs.BeyondNode || beyond, needs.FromNode || fromNode
+		}
 	}
 	for _, plugin := range slices.Concat(s.Chain.AfterMain, s.Chain.Append) {
 		if name, ok := plugin["type"].(string); ok {
@@ -119,6 +126,47 @@ func (s *Scenario) Needs() Needs {
 	needs.Sysctls, needs.Hosts, needs.Plugins, needs.Variants, needs.Events = set(needs.Sysctls), set(needs.Hosts),
 		set(needs.Plugins), set(needs.Variants), set(needs.Events)
 	return needs
+}
+
+// traffic returns the places between which a step sends packets, the first one first.
+func (s Step) traffic() [][2]string {
+	var pairs [][2]string
+	switch {
+	case s.Probe != nil:
+		pairs = append(pairs, [2]string{s.Probe.From, s.Probe.To})
+	case s.Recovery != nil:
+		for _, p := range s.Recovery.Probes {
+			pairs = append(pairs, [2]string{p.From, p.To})
+		}
+	case s.Flows != nil && s.Flows.From != "":
+		pairs = append(pairs, [2]string{s.Flows.From, s.Flows.To})
+	case s.Flows != nil:
+		for i, from := range s.Flows.Between {
+			for _, to := range s.Flows.Between[i+1:] {
+				pairs = append(pairs, [2]string{from, to})
+			}
+		}
+	}
+	return pairs
+}
+
+// crosses reports whether packets between two places leave the node of a pod, or are sent by a node to its own pod.
+func (s *Scenario) crosses(from, to string) (beyond, fromNode bool) {
+	nodeOf := func(place string) string {
+		if strings.HasPrefix(place, PodPlace+"/") {
+			return s.podNamed(podOf(place)).Node
+		}
+		return ""
+	}
+	sender, receiver := nodeOf(from), nodeOf(to)
+	switch {
+	case sender == "" && receiver == "":
+		return false, false
+	case from == NodePlace+"/"+receiver:
+		return false, true
+	default:
+		return sender != receiver, false
+	}
 }
 
 func set(words []string) []string {

@@ -11,7 +11,7 @@ func TestNeeds(t *testing.T) {
 	want := Needs{
 		Nodes: 1, SecondNIC: true, Reboot: true,
 		Services: true, LocalAddresses: true, ForwardPolicy: true, Routed: true, Redirect: true, Capture: true,
-		Daemon: true, Cloud: true,
+		Daemon: true, Cloud: true, BeyondNode: true, FromNode: true,
 		Sysctls:   []string{"net.ipv4.conf.all.rp_filter", "net.ipv4.conf.default.rp_filter", "net.ipv4.ip_forward"},
 		Hosts:     []string{"external", "lan", "router"},
 		Addresses: map[string]int{"a": 3},
@@ -27,6 +27,49 @@ func TestNeeds(t *testing.T) {
 	}
 	if diff := cmp.Diff(got, want); diff != "" {
 		t.Errorf("got -, want +:\n%s", diff)
+	}
+}
+
+// TestNeeds_beyond_node checks which packets need a route of a pod beyond the network that it shares with the other
+// pods of its node.
+func TestNeeds_beyond_node(t *testing.T) {
+	probe := func(from, to string) Step { return Step{Probe: &Probe{From: from, To: to}} }
+	for _, tt := range []struct {
+		name             string
+		step             Step
+		beyond, fromNode bool
+	}{
+		{name: "nothing sent", step: Step{Add: "pod/near"}},
+		{name: "pods of a node", step: probe("pod/near", "pod/near2")},
+		{name: "nodes", step: probe("node/a", "node/b")},
+		{name: "a host and a node", step: probe("host/lan", "node/b")},
+		{name: "a node and its pod", step: probe("node/a", "pod/near"), fromNode: true},
+		{name: "a pod and its node", step: probe("pod/near", "node/a"), beyond: true},
+		{name: "a node and a pod of another", step: probe("node/b", "pod/near"), beyond: true},
+		{name: "pods of two nodes", step: probe("pod/near", "pod/far"), beyond: true},
+		{name: "a host and a pod", step: probe("host/lan", "pod/near"), beyond: true},
+		{name: "a pod and a service", step: probe("pod/near", "service/dns"), beyond: true},
+		{name: "one of several pods", step: probe("pod/many-2", "pod/near")},
+		{name: "flows", step: Step{Flows: &Flows{From: "node/a", To: "pod/near"}}, fromNode: true},
+		{name: "flows between", step: Step{Flows: &Flows{Between: []string{"pod/near", "pod/near2", "pod/far"}}}, beyond: true},
+		{
+			name: "recovery", beyond: true,
+			step: Step{Recovery: &Recovery{Probes: []Probe{{From: "pod/near", To: "pod/far"}}}},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			pods := []Pod{
+				{Name: "near", Node: "a"},
+				{Name: "near2", Node: "a"},
+				{Name: "many", Node: "a", Count: 3},
+				{Name: "far", Node: "b"},
+			}
+			s := &Scenario{Nodes: []Node{{Name: "a"}, {Name: "b"}}, Pods: pods, Steps: []Step{tt.step}}
+			needs := s.Needs()
+			if needs.BeyondNode != tt.beyond || needs.FromNode != tt.fromNode {
+				t.Errorf("got %t, %t, want %t, %t", needs.BeyondNode, needs.FromNode, tt.beyond, tt.fromNode)
+			}
+		})
 	}
 }
 
