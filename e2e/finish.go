@@ -127,6 +127,11 @@ func (s *Suite) Finish() (*report.Report, error) {
 		r.Notes = append(r.Notes, "a quick run: no plugin was killed or failed at every call (KILL-ADD to FAIL-GC), "+
 			"no two calls took turns (RACE-ADD-ADD to RACE-DEL-STATUS), and no power failed (POWER-ADD to POWER-GC)")
 	}
+	if main := s.file.Plugins[0]; !s.options.Select.Quick && slices.Equal(s.options.Plugins, []string{main.IPAM}) {
+		r.Notes = append(r.Notes, fmt.Sprintf("no call of %[1]s was killed, failed or made to take turns (KILL-*, "+
+			"FAIL-*, RACE-*): that is asked of a plugin with what it delegates to, by --plugin %[2]s,%[1]s",
+			main.IPAM, main.Type))
+	}
 	slices.SortStableFunc(r.Results, func(a, b report.Result) int { return compareResults(a, b) })
 	r.DurationSeconds = seconds(time.Since(s.started))
 	if err := s.explainResults(); err != nil {

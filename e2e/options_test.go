@@ -138,6 +138,44 @@ func TestNew_refuses(t *testing.T) {
 	}
 }
 
+// TestMatching_nothing selects what exists, but is asked of no plugin of this run.
+func TestMatching_nothing(t *testing.T) {
+	plugins(t)
+	conflist := writeConflist(t, "", macvlan)
+	for _, tt := range []struct {
+		name    string
+		options e2e.Options
+		want    string
+	}{
+		{
+			"an IPAM plugin",
+			e2e.Options{Plugins: []string{"host-local"}, Select: e2e.Selection{Names: "KILL-*"}},
+			"nothing that is selected is asked of the plugins under test (host-local); name others of the chain with " +
+				"--plugin (macvlan, host-local)",
+		},
+		{
+			"a quick run",
+			e2e.Options{Plugins: []string{"macvlan"}, Select: e2e.Selection{Names: "KILL-*", Quick: true}},
+			"nothing that is selected is asked of the plugins under test (macvlan) in a quick run; leave out --quick",
+		},
+		{
+			"a shard",
+			e2e.Options{Plugins: []string{"macvlan"}, Select: e2e.Selection{
+				Names: "KILL-ADD", Shard: e2e.Shard{Number: 9, Of: 9},
+			}},
+			"nothing that is selected falls to shard 9/9; make fewer shards",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.options.Conflist = conflist
+			units, err := newSuite(t, tt.options).Matching("")
+			if units != nil || err == nil || err.Error() != tt.want {
+				t.Errorf("got %v, %v, want the error %s", units, err, tt.want)
+			}
+		})
+	}
+}
+
 // TestPrepare_unfit checks that a kernel that lacks something is distinguished from a plugin that fails.
 func TestPrepare_unfit(t *testing.T) {
 	ipvlan := strings.Replace(macvlan, `"macvlan"`, `"ipvlan"`, 1)

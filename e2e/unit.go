@@ -114,12 +114,28 @@ func (s *Suite) Matching(labelFilter string) ([]*Unit, error) {
 	}
 	all := s.Units()
 	found := slices.DeleteFunc(slices.Clone(all), func(u *Unit) bool { return !matches(u.Labels) })
-	if len(found) == 0 {
+	switch {
+	case len(all) == 0:
+		return nil, errors.New(s.nothingAsked())
+	case len(found) == 0:
 		return nil, fmt.Errorf("label filter %q matches none of %d scenarios and requirements; labels are features, "+
 			"failure modes, core, extended, contract, and a requirement's id, plugin and role; --scenario takes names",
 			labelFilter, len(all))
 	}
 	return found, nil
+}
+
+// nothingAsked says why nothing of what is selected is asked, and what to do about it.
+func (s *Suite) nothingAsked() string {
+	if shard := s.options.Select.Shard; shard.Of > 0 {
+		return fmt.Sprintf("nothing that is selected falls to shard %s; make fewer shards", shard)
+	}
+	why := fmt.Sprintf("nothing that is selected is asked of the plugins under test (%s)",
+		strings.Join(s.options.Plugins, ", "))
+	if s.options.Select.Quick {
+		return why + " in a quick run; leave out --quick"
+	}
+	return fmt.Sprintf("%s; name others of the chain with --plugin (%s)", why, strings.Join(s.file.Types(), ", "))
 }
 
 // RunUnit runs a unit and adds its result to the report, unless ctx ended before the result was known. A unit that
