@@ -10,10 +10,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/cnitest/cnitest/e2e/internal/strictyaml"
 )
 
 // definitionKind is the kind of the Kubernetes objects in which Multus finds networks.
@@ -163,24 +164,14 @@ func scalar(n *yaml.Node) string {
 	return n.Value
 }
 
-var yamlErrorForm = regexp.MustCompile(`(?s)^yaml: (?:line (\d+): )?(.*)$`)
-
 // yamlError adds the place to an error of the library. If the file contains templates, it names them instead.
 func yamlError(name string, data []byte, err error) error {
 	d := &document{passage: wholeFile(name, data)}
 	if d.rejectTemplates(); len(d.problems) > 0 {
 		return d.err()
 	}
-	m := yamlErrorForm.FindStringSubmatch(err.Error())
-	if m == nil {
-		return fmt.Errorf("%s:1: %w", name, err)
-	}
-	line := 1
-	if n, err := strconv.Atoi(m[1]); err == nil {
-		line = max(n, 1)
-	}
-	return fmt.Errorf("%s:%d: %s; mend the YAML: look at indentation, colons, quotes and brackets here and just above",
-		name, line, m[2])
+	p := strictyaml.Syntax(data, err)
+	return fmt.Errorf("%s:%d: %s", name, p.Line, p.Text)
 }
 
 // network reads the configuration of a definition: its own, or that of the file of the same name that a node would

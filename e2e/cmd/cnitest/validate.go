@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/text/encoding/unicode"
+	"golang.org/x/text/transform"
 
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/contract"
@@ -68,13 +70,18 @@ func validateYAML(out io.Writer, file string) error {
 	if err != nil {
 		return err
 	}
-	if conflist.IsDefinitions(data) || isKubernetes.Match(data) {
+	text := data
+	// A file that PowerShell wrote is UTF-16, which YAML allows.
+	if utf8, _, err := transform.Bytes(unicode.BOMOverride(transform.Nop), data); err == nil {
+		text = utf8
+	}
+	if conflist.IsDefinitions(text) || isKubernetes.Match(text) {
 		return validateConflist(out, file)
 	}
-	if isTarget.Match(data) {
+	if isTarget.Match(text) {
 		return validateTarget(out, file, data)
 	}
-	if isExpectation.Match(data) {
+	if isExpectation.Match(text) {
 		return validateExpectation(out, file, data)
 	}
 	s, err := scenario.Parse(file, data)

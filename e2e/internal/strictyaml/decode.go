@@ -55,7 +55,7 @@ func (k Kind) Decode(data []byte, into any) (Lines, []Problem) {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	decoder.KnownFields(true)
 	if err := decoder.Decode(into); err != nil {
-		problems = append(problems, k.libraryProblems(err, into)...)
+		problems = append(problems, k.libraryProblems(data, err, into)...)
 	}
 	if problems != nil {
 		return nil, problems
@@ -82,7 +82,7 @@ func (k Kind) document(data []byte) (*yaml.Node, []Problem) {
 			}}
 	}
 	if err != nil {
-		return nil, k.libraryProblems(err, nil)
+		return nil, k.libraryProblems(data, err, nil)
 	}
 	switch err := decoder.Decode(&second); {
 	case err == nil:
@@ -90,7 +90,7 @@ func (k Kind) document(data []byte) (*yaml.Node, []Problem) {
 			{second.Line, "a second document starts here; put each " + k.Noun + " in a file of its own"},
 		}
 	case !errors.Is(err, io.EOF):
-		return nil, k.libraryProblems(err, nil)
+		return nil, k.libraryProblems(data, err, nil)
 	}
 	root := document.Content[0]
 	if root.Kind != yaml.MappingNode {

@@ -11,29 +11,18 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// These are the messages of the library, as of go.yaml.in/yaml v3.0: "yaml: line 3: did not find …" for syntax, and
-// lists of the others.
+// These are the messages of the library that are not about syntax, as of go.yaml.in/yaml v3.0.
 var (
-	syntaxForm = regexp.MustCompile(`(?s)^(?:yaml: )?(?:line ([0-9]+): )?(.*)$`)
-	// The library's parser, unlike its scanner, counts lines from 0.
-	parserForm    = regexp.MustCompile(`^did not find expected (<|node content|'-' indicator|key|',' or)`)
 	anchorForm    = regexp.MustCompile(`^yaml: unknown anchor '(.*)' referenced$`)
 	unknownForm   = regexp.MustCompile(`(?s)^field (.*) not found in type \w+\.(\w+)$`)
 	duplicateForm = regexp.MustCompile(`(?s)^mapping key (".*") already defined at line ([0-9]+)$`)
 	typeForm      = regexp.MustCompile("(?s)^cannot unmarshal (!!\\w+)(?: `(.*)`)? into (.+)$")
 )
 
-func (k Kind) libraryProblems(err error, into any) []Problem {
+func (k Kind) libraryProblems(data []byte, err error, into any) []Problem {
 	var list *yaml.TypeError
 	if !errors.As(err, &list) {
-		m := syntaxForm.FindStringSubmatch(err.Error())
-		line := lineNumber(m[1])
-		if m[1] != "" && parserForm.MatchString(m[2]) {
-			line++
-		}
-		return []Problem{
-			{line, m[2] + "; mend the YAML: look at indentation, colons, quotes and brackets here and just above"},
-		}
+		return []Problem{Syntax(data, err)}
 	}
 	var problems []Problem
 	for _, text := range list.Errors {
