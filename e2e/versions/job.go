@@ -31,8 +31,10 @@ type job struct {
 	programs, module string
 	// filter selects what is asked.
 	filter string
-	// key is the hash of everything that the result depends on.
-	key string
+	// key is the hash of everything that the result depends on. same is an earlier version with the same key, whose
+	// report is about this one, too; nil if there is none.
+	key  string
+	same *job
 	// before is the version before, which fails in much the same words; nil if there is none.
 	before *job
 	// lacks says why there is nothing to run; empty if there is.
@@ -131,7 +133,7 @@ func (j *job) prepare(ctx context.Context, r *Runner, suite string) error {
 	var common []string
 	for i, name := range list.Types() {
 		file := filepath.Join(j.programs, name)
-		sum, err := hashOf(file)
+		sum, err := hashOfCode(file)
 		if errors.Is(err, os.ErrNotExist) {
 			j.lacks = "it has no " + name
 			return nil
@@ -164,7 +166,7 @@ func (j *job) prepare(ctx context.Context, r *Runner, suite string) error {
 		return err
 	}
 	for _, name := range beside(j.project) {
-		sum, err := hashOf(filepath.Join(j.programs, name))
+		sum, err := hashOfCode(filepath.Join(j.programs, name))
 		if err != nil {
 			return err
 		}

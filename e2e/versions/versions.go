@@ -1,8 +1,9 @@
 // Package versions runs the suite on versions of other projects' plugins, as the Go module proxy serves them, and puts
 // the reports side by side: what came with a version, and what went.
 //
-// Nothing runs twice: a report is kept under the hash of the binaries, the conflist and the suite, and each plugin is
-// asked in its own conflist only. The modules that pin the versions are those of the track record.
+// Nothing runs twice: a report is kept under the hash of the programs' code, the conflist and the suite, and each
+// plugin is asked in its own conflist only. A version whose code is that of another has the same report. The modules
+// that pin the versions are those of the track record.
 //
 // Run it: make matrix. Run its tests: go test ./e2e/versions
 package versions
@@ -65,9 +66,16 @@ func (r *Runner) runJobs(ctx context.Context, jobs []*job) (*matrix.Matrix, erro
 	if err != nil {
 		return nil, err
 	}
+	first := map[string]*job{}
 	for _, j := range jobs {
 		if err := j.prepare(ctx, r, suite); err != nil {
 			return nil, fmt.Errorf("%s %s: %w", j.plugin, j.version, err)
+		}
+		if j.lacks != "" {
+			continue
+		}
+		if j.same = first[j.key]; j.same == nil {
+			first[j.key] = j
 		}
 	}
 	if err := r.runAll(ctx, jobs); err != nil {
@@ -82,7 +90,7 @@ func (r *Runner) runAll(ctx context.Context, jobs []*job) error {
 	var plugins [][]*job
 	for _, j := range jobs {
 		switch last := len(plugins) - 1; {
-		case j.lacks != "":
+		case j.lacks != "" || j.same != nil:
 		case last >= 0 && plugins[last][0].plugin == j.plugin:
 			j.before = plugins[last][len(plugins[last])-1]
 			plugins[last] = append(plugins[last], j)
@@ -157,7 +165,13 @@ func (r *Runner) collect(jobs []*job) (*matrix.Matrix, error) {
 		if err != nil {
 			return nil, err
 		}
-		sources = append(sources, matrix.Source{Dir: filepath.Join("reports", j.key), Report: read})
+		source := matrix.Source{Dir: filepath.Join("reports", j.key), Report: read}
+		if j.same != nil {
+			source.Version = j.version
+			notes = append(notes, fmt.Sprintf("%s %s: its programs are those of %s, whose report it has", j.plugin,
+				j.version, j.same.version))
+		}
+		sources = append(sources, source)
 	}
 	m, err := matrix.New(sources)
 	if err != nil {

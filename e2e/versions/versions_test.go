@@ -184,6 +184,34 @@ func TestRunner(t *testing.T) {
 	}
 }
 
+// TestRunner_same_code has a version whose programs are those of the one before.
+func TestRunner_same_code(t *testing.T) {
+	b := newBed(t)
+	b.write(t, "modules/plugins-v1.9.2/go.mod", "module x\n")
+	for _, name := range []string{"ptp", "host-local"} {
+		text, err := os.ReadFile(b.dir + "/programs/plugins-v1.9.1/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.write(t, "programs/plugins-v1.9.2/"+name, string(text))
+	}
+	m, calls := b.run(t)
+	var versions, reports []string
+	for _, v := range m.Plugins[0].Versions {
+		versions, reports = append(versions, v.Version), append(reports, v.Report)
+	}
+	if diff := cmp.Diff([]string{"v1.0.1", "v1.9.1", "v1.9.2"}, versions); diff != "" || len(calls) != 2 {
+		t.Errorf("got %d runs, want 2; versions (-want +got):\n%s", len(calls), diff)
+	}
+	if reports[1] != reports[2] || reports[0] == reports[1] {
+		t.Errorf("got reports %q, want that of v1.9.1 for v1.9.2, too", reports)
+	}
+	want := []string{"ptp v1.9.2: its programs are those of v1.9.1, whose report it has"}
+	if diff := cmp.Diff(want, m.Notes); diff != "" {
+		t.Errorf("notes (-want +got):\n%s", diff)
+	}
+}
+
 // TestRunner_together runs two plugins at the same time: each version but the first has the report of the one before.
 func TestRunner_together(t *testing.T) {
 	b := newBed(t)

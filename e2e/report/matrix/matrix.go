@@ -102,7 +102,13 @@ type Source struct {
 	// Dir is the directory of the report as it is linked.
 	Dir    string
 	Report *report.Report
+	// Version is a version of the plugins under test whose programs are those of the report's version; empty means that
+	// version itself.
+	Version string
 }
+
+// version is the version that the report stands for.
+func (s Source) version() string { return cmp.Or(s.Version, versionOf(s.Report)) }
 
 // New puts reports side by side. Two reports about the same version of a plugin in the same chain and profile are an
 // error, and so are reports about runtimes and about machines that could run nothing.
@@ -120,14 +126,14 @@ func New(sources []Source) (*Matrix, error) {
 			errs = append(errs, fmt.Errorf("%s: is shard %s of a run: merge all shards first", s.Dir, r.Inputs.Shard))
 			continue
 		case r.Verdict == report.EnvUnfit:
-			m.Notes = append(m.Notes, fmt.Sprintf("%s %s could not be run: %s", underTest(r), versionOf(r),
+			m.Notes = append(m.Notes, fmt.Sprintf("%s %s could not be run: %s", underTest(r), s.version(),
 				strings.Join(r.Notes, "; ")))
 			continue
 		}
-		name := strings.Join([]string{underTest(r), r.Chain(), r.Profile, versionOf(r)}, " ")
+		name := strings.Join([]string{underTest(r), r.Chain(), r.Profile, s.version()}, " ")
 		if other := seen[name]; other != "" {
 			errs = append(errs, fmt.Errorf("%s: is about %s %s in profile %s, and so is %s", s.Dir, underTest(r),
-				versionOf(r), r.Profile, other))
+				s.version(), r.Profile, other))
 			continue
 		}
 		seen[name] = s.Dir
@@ -159,7 +165,7 @@ func first(p Plugin) int {
 func (m *Matrix) add(s Source) {
 	r := s.Report
 	v := Version{
-		Version: versionOf(r), CNIVersion: r.Implementation.CNIVersion, Verdict: r.Verdict,
+		Version: s.version(), CNIVersion: r.Implementation.CNIVersion, Verdict: r.Verdict,
 		Counts: map[report.Outcome]int{}, Report: s.Dir, Suite: r.Suite.Version, source: r,
 	}
 	m.plugin(underTest(r), r.Chain(), r.Profile).take(v, func(res report.Result) bool { return r.Counts(res) })
