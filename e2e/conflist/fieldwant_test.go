@@ -130,6 +130,7 @@ node/b: its share of the addresses is 10.20.128.2-10.20.255.254
 `,
 	"R09-whereabouts-dash-range.conflist": `
  tuningexample 0.3.1: macvlan, whereabouts, tuning, sbr
+warning: R09-whereabouts-dash-range.conflist:13: whereabouts has no key "route", and leaves it out; did you mean "routes"?
 eno1 on 10.20.1.0/24, router 10.20.1.1/24
 `,
 	"R09-whereabouts-ranges.conf": `

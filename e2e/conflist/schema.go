@@ -89,8 +89,18 @@ var upstreamKeys = map[string]keys{
 // mainUpstream reports whether the main plugin is one of upstream's.
 func (f *File) mainUpstream() bool { return upstreamKeys[f.Plugins[0].Type] != nil }
 
-// ipamKeys contains the keys of `ipam` objects, by type.
+// ipamKeys contains the keys of `ipam` objects, by type. Those of whereabouts are of v0.9.2; its values are checked
+// where they are read.
 var ipamKeys = map[string]keys{
+	"whereabouts": {
+		"type": read, "name": read, "routes": aList, "datastore": read, "addresses": read, "ipRanges": aList,
+		"range": read, "range_start": read, "range_end": read, "exclude": read, "gateway": read, "dns": anObject,
+		"network_name": read, "enable_overlapping_ranges": read, "node_slice_size": read, "kubernetes": read,
+		"configuration_path": read, "log_file": read, "log_level": read, "reconciler_cron_expression": read,
+		"leader_lease_duration": read, "leader_renew_deadline": read, "leader_retry_period": read,
+		"sleep_for_race": read, "etcd_host": read, "etcd_username": read, "etcd_password": read,
+		"etcd_key_file": read, "etcd_cert_file": read, "etcd_ca_cert_file": read,
+	},
 	"host-local": {
 		"type": read, "dataDir": aText, "resolvConf": aText, "routes": aList, "ranges": read, "name": aText,
 		"subnet": read, "rangeStart": read, "rangeEnd": read, "gateway": read,
@@ -102,6 +112,7 @@ var ipamKeys = map[string]keys{
 // itemKeys contains the keys of the objects in the lists of `ipam` objects.
 var itemKeys = map[string]keys{
 	"ranges":    {"subnet": read, "rangeStart": read, "rangeEnd": read, "gateway": read},
+	"ipRanges":  {"range": read, "range_start": read, "range_end": read, "exclude": read},
 	"addresses": {"address": read, "gateway": read},
 	"routes": {
 		"dst": read, "gw": read, "mtu": aNumber, "advmss": aNumber, "priority": aNumber, "table": aNumber,
@@ -144,7 +155,7 @@ func (d *document) checkPluginKeys(plugin *value) {
 	if upstream {
 		d.canonical(plugin, known)
 	}
-	d.checkKeys(plugin, known, typ, upstream)
+	d.checkKeys(plugin, known, typ, upstream, upstreamKeys)
 	d.checkValues(plugin, typ)
 	if dns := plugin.fields["dns"]; dns != nil {
 		d.checkItem(dns, "dns", typ)
@@ -162,8 +173,8 @@ func (d *document) checkIPAMKeys(ipam *value) {
 		return
 	}
 	d.canonical(ipam, known)
-	d.checkKeys(ipam, known, typ, true)
-	for _, name := range []string{"routes", "addresses", "provide", "request"} {
+	d.checkKeys(ipam, known, typ, true, ipamKeys)
+	for _, name := range []string{"routes", "addresses", "provide", "request", "ipRanges"} {
 		list := ipam.fields[name]
 		if list == nil {
 			continue
@@ -189,7 +200,7 @@ func (d *document) checkItem(item *value, list, owner string) {
 		return
 	}
 	d.canonical(item, itemKeys[list])
-	d.checkKeys(item, itemKeys[list], owner, true)
+	d.checkKeys(item, itemKeys[list], owner, true, nil)
 }
 
 // canonical changes keys to the case of the plugins' code: Go's decoder, and so libcni and every plugin in Go, accepts
@@ -231,14 +242,15 @@ func unique(list []string) []string {
 	return once
 }
 
-// checkKeys reports values that the plugin's decoder refuses, and warns about unknown keys that resemble a known one.
-func (d *document) checkKeys(object *value, known keys, owner string, complete bool) {
+// checkKeys reports values that the plugin's decoder refuses, and warns about unknown keys that somebody meant. others
+// are the plugins that may have them.
+func (d *document) checkKeys(object *value, known keys, owner string, complete bool, others map[string]keys) {
 	for _, key := range object.keys {
 		field := object.fields[key]
 		want, ok := known[key]
 		switch {
 		case !ok && complete:
-			if hint := strictyaml.Meant(key, slices.Sorted(maps.Keys(known))); strings.HasPrefix(hint, "did you mean") {
+			if hint := meant(key, known, others); hint != "" {
 				d.warn(field, "%s has no key %q, and leaves it out; %s", owner, key, hint)
 			}
 		case ok:
@@ -248,6 +260,33 @@ func (d *document) checkKeys(object *value, known keys, owner string, complete b
 			}
 		}
 	}
+}
+
+// synonyms are words of the ip command and of other plugins, by the key that a route has for them.
+var synonyms = map[string]string{
+	"via": "gw", "gateway": "gw", "nexthop": "gw", "metric": "priority", "to": "dst", "destination": "dst",
+}
+
+// meant says what somebody probably meant by a key that is not known; empty if nobody knows: others may have put it
+// there for themselves.
+func meant(key string, known keys, others map[string]keys) string {
+	if best := strictyaml.Nearest(key, slices.Sorted(maps.Keys(known))); best != "" {
+		return fmt.Sprintf("did you mean %q?", best)
+	}
+	if _, ok := known[synonyms[key]]; ok {
+		return fmt.Sprintf("did you mean %q?", synonyms[key])
+	}
+	var owners []string
+	for owner, keys := range others {
+		if _, ok := keys[key]; ok {
+			owners = append(owners, owner)
+		}
+	}
+	if len(owners) == 0 {
+		return ""
+	}
+	slices.Sort(owners)
+	return "it is a key of " + strings.Join(owners, ", ")
 }
 
 // takes reports whether Go's decoder accepts a value for the kind; it accepts null for all.
