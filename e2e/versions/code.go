@@ -10,6 +10,21 @@ import (
 	"os"
 )
 
+// once is a hash that reads each file once: most programs are in several chains.
+func once(hash func(file string) (string, error)) func(file string) (string, error) {
+	known := map[string]string{}
+	return func(file string) (string, error) {
+		if sum, ok := known[file]; ok {
+			return sum, nil
+		}
+		sum, err := hash(file)
+		if err == nil {
+			known[file] = sum
+		}
+		return sum, err
+	}
+}
+
 // hashOfCode is the SHA-256 of a Go program without what says only from which version of its module it was built: the
 // version and checksum of the module, and the IDs of the build. Two releases that differ in other plugins, or in
 // documents, have the same. Versions of different lengths move what follows them, so that their programs differ. Of

@@ -118,8 +118,10 @@ func known(what string, asked, all []string) error {
 }
 
 // prepare writes the conflist at the newest version of the specification that all plugins of the chain know, and the
-// target file beside it, and computes the key.
-func (j *job) prepare(ctx context.Context, r *Runner, suite string) error {
+// target file beside it, and computes the key from the suite and what hashOfCode says of each program.
+func (j *job) prepare(
+	ctx context.Context, r *Runner, suite string, hashOfCode func(file string) (string, error),
+) error {
 	text, err := os.ReadFile(j.chain)
 	if err != nil {
 		return err

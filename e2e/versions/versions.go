@@ -66,9 +66,9 @@ func (r *Runner) runJobs(ctx context.Context, jobs []*job) (*matrix.Matrix, erro
 	if err != nil {
 		return nil, err
 	}
-	first := map[string]*job{}
+	first, hash := map[string]*job{}, once(hashOfCode)
 	for _, j := range jobs {
-		if err := j.prepare(ctx, r, suite); err != nil {
+		if err := j.prepare(ctx, r, suite, hash); err != nil {
 			return nil, fmt.Errorf("%s %s: %w", j.plugin, j.version, err)
 		}
 		if j.lacks != "" {

@@ -226,7 +226,7 @@ func TestRunner_together(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, j := range jobs {
-		if err := j.prepare(t.Context(), b.Runner, "suite"); err != nil {
+		if err := j.prepare(t.Context(), b.Runner, "suite", hashOfCode); err != nil {
 			t.Fatal(err)
 		}
 	}
