@@ -1,13 +1,11 @@
 package netns_test
 
 import (
-	"bufio"
 	"fmt"
-	"os"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cnitest/cnitest/e2e/cluster"
@@ -60,20 +58,15 @@ func attachAll(b *testing.B, c cluster.Cluster, pods int) {
 	check(b, group.Wait())
 }
 
-// availableMemory returns the kernel's MemAvailable in KiB.
+// availableMemory returns how much memory the kernel can give without swapping, in KiB.
 func availableMemory(tb testing.TB) int {
 	tb.Helper()
-	f, err := os.Open("/proc/meminfo")
+	proc, err := procfs.NewDefaultFS()
 	check(tb, err)
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if value, found := strings.CutPrefix(lines.Text(), "MemAvailable:"); found {
-			var kib int
-			_, err := fmt.Sscan(value, &kib)
-			check(tb, err)
-			return kib
-		}
+	info, err := proc.Meminfo()
+	check(tb, err)
+	if info.MemAvailable == nil {
+		tb.Fatal("/proc/meminfo: no MemAvailable")
 	}
-	tb.Fatal("/proc/meminfo: no MemAvailable")
-	return 0
+	return int(*info.MemAvailable)
 }
