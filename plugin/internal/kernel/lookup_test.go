@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -93,9 +94,7 @@ func lookupRoutes(t *testing.T, n *Namespace, link int) {
 		}
 	}
 	for _, text := range []string{"10.0.0.1", "fd00::1"} {
-		if local, err := n.IsLocal(netip.MustParseAddr(text)); !local || err != nil {
-			t.Errorf("%s: got local %t, %v, want that it is", text, local, err)
-		}
+		awaitLocal(t, n, netip.MustParseAddr(text))
 	}
 	if has, err := n.HasRoutes(77); has || err != nil {
 		t.Errorf("table 77: got %t, %v, want no routes", has, err)
@@ -105,6 +104,21 @@ func lookupRoutes(t *testing.T, n *Namespace, link int) {
 	}))
 	if has, err := n.HasRoutes(77); !has || err != nil {
 		t.Errorf("table 77: got %t, %v, want routes", has, err)
+	}
+}
+
+// awaitLocal waits until the namespace accepts packets to its address. The kernel makes the local route of an IPv6
+// address from a work queue, also without duplicate address detection (addrconf_dad_start).
+func awaitLocal(t *testing.T, n *Namespace, ip netip.Addr) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		local, err := n.IsLocal(ip)
+		if local && err == nil {
+			return
+		}
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("%s: got local %t, %v, want that it is", ip, local, err)
+		}
 	}
 }
 
