@@ -77,7 +77,7 @@ e2e: build ## Run the suite on the reference plugins in network namespaces, and 
 	@status=0; $(foreach c,$(CONFLISTS),$(BIN)/cnitest run $(c) --bin-dir $(BIN) --report-dir $(ARTIFACTS)/$(report) $(E2E_FLAGS) $(profile) $(depth) || status=$$?; echo;) exit $$status
 
 test: ## Run the tests; of the plugins broken on purpose a seventh, another one each day: SHARE=1/1 runs all
-	CNITEST_SHARE=$(or $(SHARE),$(today)) $(GO) test -timeout 20m -ldflags=-w ./...
+	CNITEST_SHARE=$(or $(SHARE),$(today)) $(GO) test -timeout 40m -ldflags=-w ./...
 
 test-requirements: ## Check every requirement on every broken plugin, in a quarter of an hour; SHARE=3/20 runs a part
 	$(GO) test -count=1 -timeout 2h -v -run '^TestBroken$$' ./e2e -all-requirements -share $(or $(SHARE),1/1)

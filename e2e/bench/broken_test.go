@@ -170,7 +170,7 @@ exec "$here/mine.real"
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			doc := run(t, bench.Options{
-				Request: cluster.Request{BinDir: bin}, Duration: time.Minute, Rounds: 2, Callers: []int{2},
+				Request: cluster.Request{BinDir: bin}, Duration: 10 * time.Minute, Rounds: 2, Callers: []int{2},
 				Attachments: tt.sizes,
 			})
 			if !slices.ContainsFunc(doc.Missing, func(m benchmark.Missing) bool {

@@ -13,7 +13,7 @@ func slow() map[string]defect {
 	const present = "/var/lib/broken/present"
 	return map[string]defect{
 		"takes-seconds": on("ADD", func(c *call, next plugin) answer {
-			time.Sleep(5 * time.Second)
+			time.Sleep(8 * time.Second) // less than the 10 s after which calls are killed
 			return next(c)
 		}),
 		// No requirement asks for more, and cnitest bench shows it (../../bench).
