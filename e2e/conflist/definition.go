@@ -79,6 +79,11 @@ func definitions(name string, data []byte) ([]definition, error) {
 				others, wanted = append(others, kind), append(wanted, wishes(object)...)
 				continue
 			}
+			// The decoder of nodes takes a key twice; kubectl refuses it.
+			var values any
+			if err := object.Decode(&values); err != nil {
+				return nil, yamlError(name, data, err)
+			}
 			d, err := readDefinition(name, object)
 			if errs = append(errs, err); err == nil {
 				found = append(found, d)

@@ -140,6 +140,26 @@ func TestLoadNetwork(t *testing.T) {
 	}
 }
 
+// TestLoad_key_twice wants the error of kubectl, and not one of the two values.
+func TestLoad_key_twice(t *testing.T) {
+	const text = `apiVersion: k8s.cni.cncf.io/v1
+kind: NetworkAttachmentDefinition
+metadata: {name: lan}
+spec:
+  config: '{"cniVersion": "1.0.0", "type": "mynet"}'
+  config: '{"cniVersion": "1.0.0", "type": "yournet"}'
+`
+	const pod = "kind: Pod\nmetadata: {name: web, name: db}\n---\n"
+	for _, tt := range []struct{ text, want string }{
+		{text, `nad.yaml:6: "config" stands already in line 5; remove one of the two`},
+		{pod + text, `nad.yaml:9: "config" stands already in line 8; remove one of the two`},
+	} {
+		if _, err := Parse("nad.yaml", []byte(tt.text)); err == nil || err.Error() != tt.want {
+			t.Errorf("got %v, want %s", err, tt.want)
+		}
+	}
+}
+
 func TestMissingBinaries(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "macvlan"), nil, 0o755); err != nil {

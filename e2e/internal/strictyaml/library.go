@@ -26,10 +26,14 @@ func (k Kind) libraryProblems(data []byte, err error, into any) []Problem {
 	}
 	var problems []Problem
 	for _, text := range list.Errors {
-		m := syntaxForm.FindStringSubmatch(text)
-		problems = append(problems, Problem{lineNumber(m[1]), k.libraryText(m[2], reflect.TypeOf(into))})
+		problems = append(problems, k.libraryProblem(text, reflect.TypeOf(into)))
 	}
 	return problems
+}
+
+func (k Kind) libraryProblem(text string, into reflect.Type) Problem {
+	m := syntaxForm.FindStringSubmatch(text)
+	return Problem{lineNumber(m[1]), k.libraryText(m[2], into)}
 }
 
 func lineNumber(text string) int {

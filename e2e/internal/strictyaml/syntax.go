@@ -2,10 +2,13 @@ package strictyaml
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
 	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // These are the messages of the library for syntax, as of go.yaml.in/yaml v3.0: "yaml: line 3: did not find …".
@@ -18,8 +21,12 @@ var (
 	reservedForm = regexp.MustCompile("(?:^|[ \\[{,])([@`%])")
 )
 
-// Syntax returns the mistake in data for which the library returned err: what is not YAML at all.
+// Syntax returns the mistake in data for which the library returned err when it read data into an any or a yaml.Node:
+// what is not YAML at all, or a key that stands twice in a mapping.
 func Syntax(data []byte, err error) Problem {
+	if list, ok := errors.AsType[*yaml.TypeError](err); ok {
+		return Kind{}.libraryProblem(list.Errors[0], nil)
+	}
 	m := syntaxForm.FindStringSubmatch(err.Error())
 	p := Problem{lineNumber(m[1]), m[2]}
 	if m[1] != "" && parserForm.MatchString(p.Text) {

@@ -24,10 +24,11 @@ func TestSyntax(t *testing.T) {
 		{"a back quote in a list", "a: [1, `x`]\n", Problem{1, "a value that starts with ` has no quotes; put them around it"}},
 		{"a bracket", "a: 1\nb: [1\nc: 2\n", Problem{2, "did not find expected ',' or ']'" + otherwise}},
 		{"two colons", "a: 1\nb: x: y\n", Problem{2, "mapping values are not allowed in this context" + otherwise}},
+		{"a key twice", "a: 1\nb: {c: 1,\n  d: 2, c: 3}\n", Problem{3, `"c" stands already in line 2; remove one of the two`}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			var node yaml.Node
-			err := yaml.Unmarshal([]byte(tt.text), &node)
+			var values any
+			err := yaml.Unmarshal([]byte(tt.text), &values)
 			if err == nil {
 				t.Fatal("the library takes it")
 			}
