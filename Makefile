@@ -92,7 +92,7 @@ runtimes: build ## Ask cnitool and the suite's own runtime for what the specific
 	@status=0; for r in cnitool cnitest; do $(BIN)/cnitest runtime $$r --bin-dir $(BIN) --expect e2e/duty/$$r.expected.yaml --report-dir $(ARTIFACTS)/runtime/$$r || status=$$?; echo; done; exit $$status
 
 test-netns: ## Run only the tests of the lab, the suite and the plugins; needs root
-	$(GO) test -timeout 20m ./e2e/... ./plugin/...
+	$(GO) test -timeout 40m ./e2e/... ./plugin/...
 
 test-vm: build ## Test features that this kernel may lack, on a stock Debian kernel in a VM; KERNEL= selects another package
 	@$(GO) build -o $(BIN)/ ./e2e/vmrun

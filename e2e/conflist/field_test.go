@@ -140,8 +140,8 @@ func TestLoadNetwork(t *testing.T) {
 	}
 }
 
-// TestLoad_key_twice wants the error of kubectl, and not one of the two values.
-func TestLoad_key_twice(t *testing.T) {
+// TestParse_key_twice wants the error of kubectl, and not one of the two values.
+func TestParse_key_twice(t *testing.T) {
 	const text = `apiVersion: k8s.cni.cncf.io/v1
 kind: NetworkAttachmentDefinition
 metadata: {name: lan}

@@ -151,24 +151,16 @@ func connectPod(pod *kernel.Namespace, a attachment) error {
 	return awaitLocal(pod, a.Address)
 }
 
-// How long the kernel may take to accept an IPv6 address. It does so in a work queue, even without looking for
-// duplicates.
-const (
-	localWithin = 5 * time.Second
-	localEvery  = time.Millisecond
-)
+// localWithin is how long the kernel may take to accept an IPv6 address.
+const localWithin = 5 * time.Second
 
 // awaitLocal returns as soon as the pod accepts packets to its address as local.
 func awaitLocal(pod *kernel.Namespace, ip netip.Addr) error {
-	for deadline := time.Now().Add(localWithin); ; time.Sleep(localEvery) { // the deadline's poll
-		route, err := pod.RouteTo(ip, 0)
-		if err != nil || route != nil && route.Type == unix.RTN_LOCAL {
-			return err
-		}
-		if time.Now().After(deadline) {
-			return chain.TryAgain("address %s of the pod is not in use after %s", ip, localWithin)
-		}
+	missing, err := pod.AwaitLocal(localWithin, ip)
+	if err != nil || len(missing) == 0 {
+		return err
 	}
+	return chain.TryAgain("address %s of the pod is not in use after %s", ip, localWithin)
 }
 
 // defaultMTU is the MTU of ENIs on nearly all machines, for a node that has no default route yet.

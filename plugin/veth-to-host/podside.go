@@ -276,41 +276,17 @@ func connectPod(pod *kernel.Namespace, ifName string, a attachment) error {
 	return newPodTable(ifName, a).make(conn)
 }
 
-// How long the kernel may take to accept an IPv6 address. It does so in a work queue, even without duplicate address
-// detection.
-const (
-	localWithin = 5 * time.Second
-	localEvery  = time.Millisecond
-)
+// localWithin is how long the kernel may take to accept an IPv6 address.
+const localWithin = 5 * time.Second
 
 // awaitLocal waits until the pod accepts packets to its addresses. Until then it would forward them, and connection
 // tracking would keep translating the source of a connection whose first packet was forwarded.
 func awaitLocal(pod *kernel.Namespace, a attachment) error {
-	deadline := time.Now().Add(localWithin)
-	for {
-		missing, err := notLocal(pod, a.Addresses)
-		if err != nil || len(missing) == 0 {
-			return err
-		}
-		if time.Now().After(deadline) {
-			return chain.TryAgain("addresses %v of the pod are not in use after %s", missing, localWithin)
-		}
-		time.Sleep(localEvery) // until the deadline
+	missing, err := pod.AwaitLocal(localWithin, a.Addresses...)
+	if err != nil || len(missing) == 0 {
+		return err
 	}
-}
-
-func notLocal(pod *kernel.Namespace, addrs []netip.Addr) ([]netip.Addr, error) {
-	var missing []netip.Addr
-	for _, ip := range addrs {
-		local, err := pod.IsLocal(ip)
-		if err != nil {
-			return nil, err
-		}
-		if !local {
-			missing = append(missing, ip)
-		}
-	}
-	return missing, nil
+	return chain.TryAgain("addresses %v of the pod are not in use after %s", missing, localWithin)
 }
 
 func setPodSysctls(pod *kernel.Namespace, sysctls []podSysctl) error {

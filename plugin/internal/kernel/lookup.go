@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -37,6 +38,35 @@ func (n *Namespace) RouteTo(ip netip.Addr, link int) (*netlink.Route, error) {
 func (n *Namespace) IsLocal(ip netip.Addr) (bool, error) {
 	route, err := n.RouteTo(ip, 0)
 	return route != nil && route.Type == unix.RTN_LOCAL, err
+}
+
+// localEvery is how often AwaitLocal looks.
+const localEvery = time.Millisecond
+
+// AwaitLocal waits until the namespace accepts packets to its addresses, and returns those to which it does not within
+// a time. The kernel makes the local route of an IPv6 address from a work queue, even without duplicate address
+// detection (addrconf_dad_start).
+func (n *Namespace) AwaitLocal(within time.Duration, addrs ...netip.Addr) (missing []netip.Addr, err error) {
+	for deadline := time.Now().Add(within); ; time.Sleep(localEvery) { // until the deadline
+		missing, err = n.notLocal(addrs)
+		if err != nil || len(missing) == 0 || time.Now().After(deadline) {
+			return missing, err
+		}
+	}
+}
+
+func (n *Namespace) notLocal(addrs []netip.Addr) ([]netip.Addr, error) {
+	var missing []netip.Addr
+	for _, ip := range addrs {
+		local, err := n.IsLocal(ip)
+		if err != nil {
+			return nil, err
+		}
+		if !local {
+			missing = append(missing, ip)
+		}
+	}
+	return missing, nil
 }
 
 // RouteFrom returns the route of a packet that comes in by a link, with a destination, a source and a mark. Nil means

@@ -94,7 +94,9 @@ func lookupRoutes(t *testing.T, n *Namespace, link int) {
 		}
 	}
 	for _, text := range []string{"10.0.0.1", "fd00::1"} {
-		awaitLocal(t, n, netip.MustParseAddr(text))
+		if missing, err := n.AwaitLocal(time.Minute, netip.MustParseAddr(text)); len(missing) > 0 || err != nil {
+			t.Errorf("%s: got not local %v, %v, want that it is", text, missing, err)
+		}
 	}
 	if has, err := n.HasRoutes(77); has || err != nil {
 		t.Errorf("table 77: got %t, %v, want no routes", has, err)
@@ -104,21 +106,6 @@ func lookupRoutes(t *testing.T, n *Namespace, link int) {
 	}))
 	if has, err := n.HasRoutes(77); !has || err != nil {
 		t.Errorf("table 77: got %t, %v, want routes", has, err)
-	}
-}
-
-// awaitLocal waits until the namespace accepts packets to its address. The kernel makes the local route of an IPv6
-// address from a work queue, also without duplicate address detection (addrconf_dad_start).
-func awaitLocal(t *testing.T, n *Namespace, ip netip.Addr) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
-		local, err := n.IsLocal(ip)
-		if local && err == nil {
-			return
-		}
-		if err != nil || time.Now().After(deadline) {
-			t.Fatalf("%s: got local %t, %v, want that it is", ip, local, err)
-		}
 	}
 }
 
